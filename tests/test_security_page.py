@@ -114,7 +114,7 @@ def drill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Callable[[], str
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("TOKENGATE_GATE", raising=False)
     drill = Drill(tmp_path / "ledger.log")
-    monkeypatch.setattr(_server, "_caller_of", drill.caller)
+    monkeypatch.setattr(_server, "caller_of", drill.caller)
 
     (program,) = re.findall(r"```python\n(.*?)```", SHARED, re.DOTALL)
     session: dict[str, Any] = {"__name__": "ledger"}

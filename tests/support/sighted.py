@@ -14,7 +14,7 @@ from gated_code import LIMIT
 
 from tokengate import Gate, errors
 from tokengate.authority._authority import Authority
-from tokengate.authority._decide import ROLES
+from tokengate.authority._decide import rights_of
 from tokengate.authority._grants import Grant, Rights
 from tokengate.control import _exceptions
 from tokengate.control._actor import ControlActor, _Asked
@@ -37,7 +37,7 @@ def rights(*grants: tuple[str, str], user: int = USER) -> Rights:
     """Return rights of a user; of each grant: roles and rights with spaces between, and the selector, or nothing."""
     made = []
     for line, (roles, select) in enumerate(grants):
-        given = frozenset[str]().union(*(ROLES.get(name, {name}) for name in roles.split()))
+        given = rights_of(roles.split())
         selector = parse(select) if select else None
         made.append(Grant(line, frozenset({user}), frozenset(), frozenset(), given, selector))
     return Rights(made, os.geteuid())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
@@ -24,13 +24,14 @@ from tokengate.admin._forms import (
     lines_of,
 )
 from tokengate.admin._nouns import columns_of
-from tokengate.admin._problems import Problem, problem_of
+from tokengate.admin._problems import Problem, as_problem
 from tokengate.admin._shell import View, view_of, whole
 from tokengate.authority._decide import WITH_REASON
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._validation import message_of
 from tokengate.control.messages import ENVELOPE, ActorOutcome, Change, Message, OnTokens, Outcome, verb_of
+from tokengate.control.messages._authority import proposing
 from tokengate.control.registry._kinds import ALL_VERBS
 
 TYPED: Final = 10
@@ -98,15 +99,9 @@ async def _act(request: Request) -> Response:
         assert isinstance(message, Change)
         if not (message.dry_run or _is_first(verb, getattr(message, "select", ()))):
             return _outcomes(view, message, await view.ask(message))
-        return await proposed(view, await view.ask(_proposing(message, arguments)))
+        return await proposed(view, await view.ask(proposing(message)))
     except (Problem, BadRequest) as error:
-        return await _shown(view, verb, given, _problem(error))
-
-
-def _proposing(message: Change[Any], arguments: Mapping[str, Any]) -> m.Propose:
-    beside = {name: getattr(message, name) for name in ("reason", "force", "break_glass") if name in message.takes}
-    args = {name: value for name, value in arguments.items() if name not in ENVELOPE}
-    return m.Propose(verb_of(type(message)), args, **beside)
+        return await _shown(view, verb, given, as_problem(error))
 
 
 async def _proposal(request: Request) -> Response:
@@ -188,17 +183,13 @@ async def _apply(request: Request) -> Response:
         message = message_of(m.Apply, {**arguments_of(m.Apply, given), "number": number})
         return _outcomes(view, message, await view.ask(message))
     except (Problem, BadRequest) as error:
-        return await proposed(view, await view.ask(m.ShowProposal(number)), given, _problem(error))
+        return await proposed(view, await view.ask(m.ShowProposal(number)), given, as_problem(error))
 
 
 async def _sent(request: Request) -> tuple[View, dict[str, list[str]]]:
     """Return what a request is about, and the form that it brings; the gate stands in the query."""
     form = await form_of(request)
     return await view_of(request), form
-
-
-def _problem(error: Problem | BadRequest) -> Problem:
-    return error if isinstance(error, Problem) else problem_of("BadRequest", str(error))
 
 
 def _outcomes(view: View, message: Message[Any], answer: Any) -> Response:

@@ -16,12 +16,11 @@ from starlette.routing import Route as Path
 from tokengate.admin._gates import GateEntry
 from tokengate.admin._guard import principal_of
 from tokengate.admin._problems import Problem, problem_of, read_as
-from tokengate.admin._site import Site
+from tokengate.admin._site import site_of
 from tokengate.admin._streams import watch
 from tokengate.control._exceptions import BadRequest
 from tokengate.control._validation import message_of
 from tokengate.control.messages import (
-    ENVELOPE,
     ActorOutcome,
     Called,
     Change,
@@ -31,8 +30,8 @@ from tokengate.control.messages import (
     ProposalDetails,
     Propose,
     answer_of,
-    verb_of,
 )
+from tokengate.control.messages._authority import proposing
 from tokengate.control.registry._modules import import_nouns
 from tokengate.control.registry._openapi import openapi
 from tokengate.control.registry._paths import DEFAULT_ROWS, GATES, MOST_ROWS, Route, is_repeated
@@ -64,15 +63,10 @@ def _endpoint(found: Mapping[str, Route]) -> Callable[[Request], Awaitable[Respo
         message, page = _asked(route, request.query_params.multi_items())
         if route.shape == "stream":
             return await watch(request, message)
-        said = await _site(request).gates.ask(request.path_params["gate"], message, principal_of(request))
+        said = await site_of(request).gates.ask(request.path_params["gate"], message, principal_of(request))
         return _json(said if route.shape == "view" else page.of(said))
 
     return answer
-
-
-def _site(request: Request) -> Site:
-    found: Site = request.app.state.site
-    return found
 
 
 def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -80,13 +74,13 @@ def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = No
 
 
 async def _document(request: Request) -> Response:
-    site = _site(request)
+    site = site_of(request)
     return _json(msgspec.json.encode(openapi(site.version, GateEntry, site.cookie)))
 
 
 async def _gates(request: Request) -> Response:
     page = _Page.read(dict(_singles(request.query_params.multi_items())))
-    rows = await _site(request).gates.listed()
+    rows = await site_of(request).gates.listed()
     return _json(page.of(msgspec.json.encode(rows)))
 
 
@@ -251,11 +245,8 @@ _OUTCOMES: Final = (tuple[Outcome, ...], ActorOutcome, Called)
 async def _act(request: Request, route: Route) -> Response:
     message = _message(route, await _body(request))
     assert isinstance(message, Change)
-    gate, verb = request.path_params["gate"], verb_of(route.message)
-    fields = {field.name: getattr(message, field.name) for field in attrs.fields(route.message)}
-    beside = {name: fields.pop(name) for name in ENVELOPE}
-    asked = Propose(verb, fields, **beside) if beside.pop("dry_run") else message
-    said = await _site(request).gates.ask(gate, asked, principal_of(request))
+    gate, asked = request.path_params["gate"], proposing(message) if message.dry_run else message
+    said = await site_of(request).gates.ask(gate, asked, principal_of(request))
     done, number = _done(asked, said)
     if number:
         status = 201 if isinstance(asked, Propose) else 202

@@ -23,6 +23,7 @@ import msgspec
 
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
+from tokengate.authority import _decide
 from tokengate.authority._decide import ROLES
 from tokengate.control.messages import RIGHTS
 
@@ -76,13 +77,11 @@ def rights_of(role: str) -> frozenset[str]:
     Raises:
         Problem: there is no such role or right.
     """
-    found: frozenset[str] = frozenset()
     for word in role.split():
         if word not in ROLES and word not in RIGHTS:
             text = f"there is no role or right '{word}'"
             raise Problem(422, "BadRequest", text, f"use {', '.join(ROLES)}; or {', '.join(RIGHTS)}")
-        found |= ROLES.get(word, frozenset({word}))
-    return found
+    return _decide.rights_of(role.split())
 
 
 def groups_of(uid: int) -> tuple[int, ...]:

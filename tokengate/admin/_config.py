@@ -9,14 +9,12 @@ from typing import Any, Final
 
 import attrs
 
-from tokengate.authority._decide import ROLES
-from tokengate.authority._file import GRANTS
+from tokengate.authority._file import GRANTS, rights_in
 from tokengate.authority._grants import Grant
 from tokengate.config._file import find_file, read_file, socket_group
 from tokengate.config._report import Report
 from tokengate.config._sections import CONTROL, Section, register
 from tokengate.control.inspection._selector import parse
-from tokengate.control.messages import RIGHTS
 
 PORT: Final = 8787
 
@@ -83,23 +81,7 @@ def _row(table: Mapping[str, Any], report: Report) -> AdminRow:
         report.wrong(("admin", "port"), port, "use a whole number from 1 to 65535")
     if "host" in table and not (isinstance(host, str) and HOST.fullmatch(host)):
         report.wrong(("admin", "host"), host, "use 127.0.0.1, or a name that ends in .localhost")
-    return AdminRow(port, host, None if ceiling is None else _rights(ceiling, report))
-
-
-def _rights(value: object, report: Report) -> frozenset[str]:
-    """Return the rights of roles and rights; a text is a list of one."""
-    names = [value] if isinstance(value, str) else value
-    known = f"use roles ({', '.join(ROLES)}) or rights ({', '.join(RIGHTS)})"
-    if not isinstance(names, list) or not names:
-        report.wrong(("admin", "ceiling"), value, known)
-        return frozenset()
-    rights: set[str] = set()
-    for number, name in enumerate(names):
-        if name in RIGHTS or (isinstance(name, str) and name in ROLES):
-            rights |= ROLES.get(name, {name})
-        else:
-            report.wrong(("admin", "ceiling", number) if isinstance(value, list) else ("admin", "ceiling"), name, known)
-    return frozenset(rights)
+    return AdminRow(port, host, None if ceiling is None else rights_in(("admin", "ceiling"), ceiling, report))
 
 
 ADMIN: Final = Section[AdminRow]("admin", _admin, single=True, guarded=True)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from tokengate.admin._actions import number_of, proposed
 from tokengate.admin._forms import arguments_of, fields_of, lines_of
 from tokengate.admin._nouns import Noun, columns_of, nouns, sort_key
-from tokengate.admin._problems import Problem
+from tokengate.admin._problems import Problem, as_problem
 from tokengate.admin._shell import DRAWERS, ROWS, SCREENS, View, whole
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest
@@ -25,12 +25,16 @@ PAGE: Final = 100
 
 async def _listed(view: View, noun: Noun) -> tuple[Any, ...]:
     """Return the rows of a noun, sorted; of what has happened, the latest first."""
-    given = {"limit": [str(PAGE)], **{name: [value] for name, value in view.query.items()}}
-    rows: tuple[Any, ...] = await view.look(message_of(noun.rows, arguments_of(noun.rows, given)))
+    rows: tuple[Any, ...] = await view.look(message_of(noun.rows, arguments_of(noun.rows, _given(view))))
     sort, fields = view.query.get("sort", ""), attrs.fields_dict(noun.row)
     if sort.lstrip("-") in fields:
         return tuple(sorted(rows, key=sort_key(sort.lstrip("-")), reverse=sort.startswith("-")))
     return rows[::-1] if "at" in fields else rows
+
+
+def _given(view: View) -> dict[str, list[str]]:
+    """Return the arguments of the list that the query has."""
+    return {"limit": [str(PAGE)], **{name: [value] for name, value in view.query.items()}}
 
 
 async def screen(request: Request, view: View) -> Response:
@@ -40,11 +44,10 @@ async def screen(request: Request, view: View) -> Response:
     try:
         rows = await _listed(view, noun)
     except (Problem, BadRequest) as error:
-        problem = error if isinstance(error, Problem) else Problem(422, "BadRequest", str(error))
+        problem = as_problem(error)
         if problem.status == 503:
             raise
-    given = {"limit": [str(PAGE)], **{name: [value] for name, value in view.query.items()}}
-    filters, _ = fields_of(noun.rows, given)
+    filters, _ = fields_of(noun.rows, _given(view))
     offset = whole(view.query.get("offset", ""))
     shown = rows[offset : offset + PAGE]
     # A look at what is on record is on record itself, and the past does not change.

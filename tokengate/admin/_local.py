@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -31,7 +30,7 @@ from tokengate.authority._decide import NOBODY
 from tokengate.authority._grants import Rights
 from tokengate.control._admission import Caller
 from tokengate.control._exceptions import ControlError
-from tokengate.control.transport._peer import peer_of
+from tokengate.control.transport._peer import caller_of, peer_of
 
 R = TypeVar("R", SessionRow, TokenRow)
 
@@ -78,7 +77,7 @@ class LocalServer:
             writer.write(msgspec.json.encode(line) + b"\n")
 
         try:
-            caller = _caller_of(writer.get_extra_info("socket"))
+            caller = caller_of(peer_of(writer.get_extra_info("socket")))
         except OSError:  # it has gone
             writer.close()
             return
@@ -151,11 +150,3 @@ class LocalServer:
                 self._stop()
                 yield {}
                 await asyncio.Event().wait()  # the connection ends with the daemon
-
-
-def _caller_of(connection: Any) -> Caller:
-    """Return a client as a caller; if the system does not say who it is, the mode of the directory has let it in."""
-    peer = peer_of(connection)
-    if peer is None:
-        return Caller(f"uid:{os.geteuid()}", os.geteuid(), via="socket")
-    return Caller(f"uid:{peer.uid}", peer.uid, peer.groups, "socket", peer.pid)

@@ -11,7 +11,7 @@ from tokengate.admin._bodies import form_of
 from tokengate.admin._guard import peer_of, principal_of
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem
-from tokengate.admin._site import Site
+from tokengate.admin._site import site_of
 
 
 class _Login(msgspec.Struct, forbid_unknown_fields=True):
@@ -25,7 +25,7 @@ def routes() -> list[BaseRoute]:
 
 async def _login(request: Request) -> Response:
     """Answer a code with the cookie of a new session, in the place of the one that the browser had."""
-    site: Site = request.app.state.site
+    site = site_of(request)
     code = await _code_of(request)
     found = site.doors.redeem(code, peer_of(request))
     if found is None:
@@ -39,7 +39,7 @@ async def _login(request: Request) -> Response:
 
 
 async def _logout(request: Request) -> Response:
-    site: Site = request.app.state.site
+    site = site_of(request)
     principal = principal_of(request)
     if not site.doors.end(principal.login, principal.owner):
         text = f"'{principal.name}' is an API token, which has no session"

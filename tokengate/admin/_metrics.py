@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from tokengate.admin._guard import principal_of
 from tokengate.admin._problems import Problem, read_as
-from tokengate.admin._site import Site
+from tokengate.admin._site import site_of
 from tokengate.telemetry._kinds import Metrics
 
 _SECONDS: Final = 5.0  # for each gate to answer; a scrape has 10 by default
@@ -34,8 +34,7 @@ def routes() -> list[BaseRoute]:
 
 
 async def _metrics(request: Request) -> Response:
-    site: Site = request.app.state.site
-    names = [one.name for one in await site.gates.listed() if one.state != "gone"]
+    names = [one.name for one in await site_of(request).gates.listed() if one.state != "gone"]
     texts = await asyncio.gather(*(_of(request, name) for name in names))
     said = {name: text for name, text in zip(names, texts, strict=True) if text is not None}
     up = "".join(f'{_UP}{{gate="{name}"}} {int(bool(text))}\n' for name, text in said.items())
@@ -52,7 +51,7 @@ async def _of(request: Request, gate: str) -> str | None:
     """Return the metrics of a gate; empty if it does not say them, None if it has none, being without Telemetry."""
     try:
         async with asyncio.timeout(_SECONDS):
-            said = await request.app.state.site.gates.shared(gate, Metrics(), principal_of(request))
+            said = await site_of(request).gates.shared(gate, Metrics(), principal_of(request))
         found = read_as(list[_Metric], said)
     except (Problem, TimeoutError) as error:
         return None if isinstance(error, Problem) and error.name == "UnknownVerb" else ""

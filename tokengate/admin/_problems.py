@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from tokengate.control._exceptions import BadRequest
+
 _NAMES: Final[Mapping[int, str]] = {
     403: "Refused",
     404: "NoSuchChild UnknownActor UnknownPlugin UnknownProposal UnknownToken UnknownVerb",
@@ -54,6 +56,11 @@ def problem_of(name: str, text: str) -> Problem:
     """Return the problem for an error of a gate: the text up to the last `; ` is the detail, the rest the remedy."""
     detail, _, remedy = text.rpartition("; ")
     return Problem(STATUS.get(name, 409), name, detail or text, remedy if detail else "")
+
+
+def as_problem(error: Problem | BadRequest) -> Problem:
+    """Return an error of a gate, or of a message that cannot be sent to it, as a problem."""
+    return error if isinstance(error, Problem) else problem_of("BadRequest", str(error))
 
 
 def read_as(kind: Any, said: bytes) -> Any:

@@ -24,7 +24,7 @@ from tokengate.admin._guard import principal_of
 from tokengate.admin._nouns import nouns
 from tokengate.admin._principal import Principal
 from tokengate.admin._problems import Problem, read_as
-from tokengate.admin._site import Site
+from tokengate.admin._site import site_of
 from tokengate.admin._templates import HERE, clock, render
 from tokengate.authority._decide import ROLES
 from tokengate.control import messages as m
@@ -83,9 +83,7 @@ class View:
         Raises:
             Problem: the gate's error.
         """
-        raw = await site_of(self.request).gates.shared(self.gate, message, self.principal)
-        found: A = read_as(answer_of(type(message)), raw)
-        return found
+        return self._read(message, await site_of(self.request).gates.shared(self.gate, message, self.principal))
 
     async def attempt(self, message: Message[A]) -> A | Problem:
         """Return the same of what not every gate or principal has; or the error, if the gate has answered with one."""
@@ -102,8 +100,10 @@ class View:
         Raises:
             Problem: the gate's error.
         """
-        raw = await site_of(self.request).gates.ask(self.gate, message, self.principal)
-        found: A = read_as(answer_of(type(message)), raw)
+        return self._read(message, await site_of(self.request).gates.ask(self.gate, message, self.principal))
+
+    def _read(self, message: Message[A], answer: bytes) -> A:
+        found: A = read_as(answer_of(type(message)), answer)
         return found
 
     def may(self, right: str) -> bool:
@@ -223,12 +223,6 @@ ROWS: Final[dict[str, Screen]] = {}
 
 DRAWERS: Final[dict[str, Screen]] = {}
 """{screen: what answers `/ui/drawer`, about `ctx.query["open"]`}; a kind without one gets that of `*`."""
-
-
-def site_of(request: Request) -> Site:
-    """Return what the routes work with."""
-    found: Site = request.app.state.site
-    return found
 
 
 async def view_of(request: Request) -> View:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import attrs
+from starlette.requests import Request
 
 from tokengate.admin._audit import Record
 from tokengate.admin._doors import Doors
@@ -43,3 +44,9 @@ class Site:
     def cookie(self) -> str:
         """Name of the session's cookie."""
         return self.host.partition(".")[0]
+
+
+def site_of(request: Request) -> Site:
+    """Return what the route of a request works with."""
+    found: Site = request.app.state.site
+    return found

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from tokengate.admin._feeds import Reader
 from tokengate.admin._guard import principal_of
 from tokengate.admin._problems import Problem, read_as
-from tokengate.admin._site import Site
+from tokengate.admin._site import site_of
 from tokengate.control.messages import Message, Stream
 
 STREAMS: Final = 64  # in all
@@ -38,11 +38,12 @@ async def watch(request: Request, message: Message[Any]) -> Response:
     Raises:
         Problem: the gate refuses the stream, or there are too many.
     """
-    site: Site = request.app.state.site
     stack = AsyncExitStack()
     try:
         answer = event_stream(request, lambda put: _events(reader, put), stack)
-        stream = site.gates.follow(request.path_params["gate"], cast("Stream", message), principal_of(request))
+        stream = site_of(request).gates.follow(
+            request.path_params["gate"], cast("Stream", message), principal_of(request)
+        )
         reader = await stack.enter_async_context(stream)
     except BaseException:
         await stack.aclose()
@@ -79,7 +80,7 @@ def event_stream(
     Raises:
         Problem: there are too many streams.
     """
-    site: Site = request.app.state.site
+    site = site_of(request)
     principal, open_ = principal_of(request), site.streams
     if open_.total() >= STREAMS or open_[principal.name] >= STREAMS_EACH:
         most = f"{STREAMS_EACH} streams of one principal, and {STREAMS} in all, may be open"

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from tokengate.admin._guard import nonce_of
-from tokengate.control.rendering._cells import duration, size, tags_in_words
+from tokengate.control._safe_text import printable
+from tokengate.control.rendering._cells import duration, share, size, tags_in_words
 
 HERE: Final = Path(__file__).parent
 
@@ -22,8 +23,7 @@ def visible(value: object) -> object:
     """Return text with escapes for what is not printed, such as ESC or U+202E; markup of templates stays as it is."""
     if isinstance(value, Markup):
         return value
-    text = "" if value is None else str(value)
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return "" if value is None else printable(str(value))
 
 
 def clock(epoch: float | None) -> str:
@@ -37,11 +37,6 @@ def clock(epoch: float | None) -> str:
 def count(number: float | None) -> str:
     """Return a number with a comma between thousands, `100,312`; `-` for None."""
     return "-" if number is None else f"{number:,}" if isinstance(number, int) else f"{number:,.3g}"
-
-
-def share(part: float | None) -> str:
-    """Return a share of 1 in percent; `-` for None."""
-    return "-" if part is None else f"{part:.0%}"
 
 
 def short(number: int) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,8 +21,6 @@ from tokengate.control.inspection._selector import FIELDS, parse, quoted
 from tokengate.control.messages import HELD, TokenRow
 from tokengate.history._kinds import ShowHistoryRecord
 from tokengate.telemetry._kinds import Operations
-
-A = TypeVar("A")
 
 WINDOW: Final = 200
 """Rows of the list that are in the document; the rest is scroll height."""
@@ -154,7 +152,7 @@ async def _drawer(_request: Request, view: View) -> Response:
         if problem.status != 404:
             raise
         ended = problem.detail
-    figures, records = await view.attempt(Operations()), await view.attempt(ShowHistoryRecord(name))
+    figures, records = await asyncio.gather(view.attempt(Operations()), view.attempt(ShowHistoryRecord(name)))
     if isinstance(figures, Problem):
         figures = ()
     if isinstance(records, Problem):

@@ -25,6 +25,12 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
 }
 """{role: the rights that it stands for}."""
 
+
+def rights_of(names: Iterable[str]) -> frozenset[str]:
+    """Return the rights that roles and rights stand for, by their names."""
+    return frozenset[str]().union(*(ROLES.get(name, {name}) for name in names))
+
+
 WITH_REASON: Final = ("terminate", "state")
 """The rights that, if a grant gives them, need a reason for each verb."""
 

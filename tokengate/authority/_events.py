@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import attrs
 
+from tokengate.control._safe_text import printable
 from tokengate.policy._events import PolicyEvent
 
 
@@ -32,4 +33,4 @@ class BreakGlassUsed(PolicyEvent):
         """What has happened, in one line: it is in the log of the process, where others could begin one."""
         what = f"'{self.place}'" if self.place else f"{self.targets:,} token{'s' * (self.targets != 1)}"
         said = f"{self.principal} breaks the glass for '{self.verb}' of {what}: {self.on_fire}"
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in said)
+        return printable(said)

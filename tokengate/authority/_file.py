@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 
 from tokengate._exceptions import BadPolicy
-from tokengate.authority._decide import NOBODY, ROLES
+from tokengate.authority._decide import NOBODY, ROLES, rights_of
 from tokengate.authority._grants import Grant
 from tokengate.config._names import gid_of, uid_of
 from tokengate.config._report import Report
@@ -78,16 +78,21 @@ def grants(tables: Tables, report: Report) -> tuple[Grant, ...]:
                 found[field].add(one)
             except ValueError as error:
                 report.wrong(at, text, str(error))
-        rights: set[str] = set()
-        known = f"use roles ({', '.join(ROLES)}) or rights ({', '.join(RIGHTS)})"
-        for at, text in _texts((*path, "role"), table.get("role"), known, report):
-            rights |= ROLES.get(text, {text})
-            if text not in (*ROLES, *RIGHTS):
-                report.wrong(at, text, known)
+        rights = rights_in((*path, "role"), table.get("role"), report)
         where = _where((*path, "select"), table["select"], report) if "select" in table else None
         sets = {field: frozenset(ones) for field, ones in found.items()}
-        rows.append(Grant(report.line(path), rights=frozenset(rights), selector=where, **sets))
+        rows.append(Grant(report.line(path), rights=rights, selector=where, **sets))
     return tuple(rows)
+
+
+def rights_in(path: KeyPath, value: object, report: Report) -> frozenset[str]:
+    """Return the rights of a list of roles and rights; a text is a list of one. Errors are added to the report."""
+    known = f"use roles ({', '.join(ROLES)}) or rights ({', '.join(RIGHTS)})"
+    names = list(_texts(path, value, known, report))
+    for at, text in names:
+        if text not in (*ROLES, *RIGHTS):
+            report.wrong(at, text, known)
+    return rights_of(text for _, text in names)
 
 
 def _texts(path: KeyPath, value: object, remedy: str, report: Report) -> Iterator[tuple[KeyPath, str]]:

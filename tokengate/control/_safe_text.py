@@ -43,6 +43,13 @@ def plain(text: str) -> str:
     return text if type(text) is str else str.__str__(text)
 
 
+def printable(text: str, kept: str = "") -> str:
+    """Return a text with escapes for characters that are not printed, such as ESC and U+202E, but for those to keep."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in kept else ascii(one)[1:-1] for one in text)
+
+
 def class_name(cls: type) -> str:
     """Return the qualified name of a class, as `type` stores it."""
     return plain(type.__dict__["__qualname__"].__get__(cls))

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from tokengate.control._safe_text import printable
+
 MOST: Final = 20_000
 """Bytes of an answer, at most."""
 
@@ -15,10 +17,8 @@ _ITEMS: Final = (1_000, 300, 100, 30, 10, 3, 1)  # of a list in an answer: as ma
 
 
 def visible(text: str) -> str:
-    """Return a text with escapes for characters that are not shown, such as ESC and U+202E, but for line ends."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+    """Return a text with escapes for characters that are not shown, but for line ends."""
+    return printable(text, "\n\t")
 
 
 def builtins_of(answer: object) -> Any:

@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
-
 from actors import TokenGateError
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Refused
-from tokengate.control.messages import ENVELOPE, Stream, verb_of
+from tokengate.control.messages import Stream
+from tokengate.control.messages._authority import proposing
 from tokengate.control.registry._paths import MOST_ROWS, Route
 from tokengate.control.stream._events import json_of
 from tokengate.control.transport._client import ControlClient
@@ -229,16 +228,14 @@ def _acted(client: ControlClient, tool: Tool, route: Route, given: dict[str, Any
         shown = client.ask(m.ShowProposal(message.number)).row.digest
         if not isinstance(digest, str) or len(digest) < 8 or not shown.startswith(digest.lower()):
             raise Refused(f"proposal {message.number} has another digest; list proposals, and look at it again")
-    if not is_proposed(message):
-        answer = client.ask(message)
-        if isinstance(answer, m.Applied):
-            outcomes: list[m.Outcome | m.ActorOutcome] = [*answer.outcomes, *answer.actors]
-            return said({"counts": Counter(one.outcome for one in outcomes), **builtins_of(answer)})
-        return said({"answer": builtins_of(answer)})
-    fields = {field.name: getattr(message, field.name) for field in attrs.fields(route.message)}
-    beside = {name: fields.pop(name) for name in ENVELOPE}
-    details = client.ask(m.Propose(verb_of(route.message), fields, reason=beside["reason"], force=beside["force"]))
-    return said({"proposed": _next(details.row), **builtins_of(details)})
+    if is_proposed(message):
+        details = client.ask(proposing(message))
+        return said({"proposed": _next(details.row), **builtins_of(details)})
+    answer = client.ask(message)
+    if isinstance(answer, m.Applied):
+        outcomes: list[m.Outcome | m.ActorOutcome] = [*answer.outcomes, *answer.actors]
+        return said({"counts": Counter(one.outcome for one in outcomes), **builtins_of(answer)})
+    return said({"answer": builtins_of(answer)})
 
 
 def _next(row: m.ProposalRow) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import attrs
 import msgspec
@@ -192,7 +192,7 @@ def tools_of(rights: frozenset[str]) -> dict[str, Tool]:
     }
 
 
-def is_proposed(message: Message[Any]) -> bool:
+def is_proposed(message: Message[Any]) -> TypeGuard[Change[Any]]:
     """Tell whether a verb is proposed before it is done: it ends something, or is about more than one token.
 
     What releases tokens, commands of actors, and verbs of `operate` on one token are done at once.

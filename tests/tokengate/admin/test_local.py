@@ -279,7 +279,7 @@ def test_the_kernel_names_the_user_of_a_connection() -> None:
     """Without a stand-in: the peer of a socket is this process."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        caller = local._caller_of(ours)
+        caller = local.caller_of(local.peer_of(ours))
 
     assert (caller.principal, caller.owner, caller.peer, caller.via) == (f"uid:{OWN}", OWN, os.getpid(), "socket")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tokengate.authority._decide import ROLES
+from tokengate.authority._decide import ROLES, rights_of
 from tokengate.cli._errors import UsageProblem
 from tokengate.cli._gate_option import gate_option
 from tokengate.control._exceptions import ControlError
@@ -51,7 +51,7 @@ def mcp(gate: str | None, roles: tuple[str, ...], runtime_dir: Path | None) -> N
     from tokengate.mcp._server import serve  # no other command needs it
 
     _warn(gate, runtime_dir)
-    rights = frozenset[str]().union(*(ROLES.get(role, {role}) for role in roles or ("admin",)))
+    rights = rights_of(roles or ("admin",))
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to end in order, and a thread that reads stdin
     try:
         serve(gate, rights)

@@ -7,7 +7,17 @@ from typing import Annotated, Any, ClassVar
 import attrs
 from msgspec import Meta
 
-from tokengate.control.messages._bases import ActorOutcome, Change, Listing, Message, Outcome, Seconds, Target
+from tokengate.control.messages._bases import (
+    ENVELOPE,
+    ActorOutcome,
+    Change,
+    Listing,
+    Message,
+    Outcome,
+    Seconds,
+    Target,
+    verb_of,
+)
 
 
 @attrs.frozen
@@ -138,6 +148,14 @@ class Propose(Change[ProposalDetails]):
 
 
 _Number = Annotated[int, Meta(description="Its number, as `proposals` lists it.", ge=1, extra={"metavar": "NUMBER"})]
+
+
+def proposing(message: Change[Any]) -> Propose:
+    """Return the message that makes a proposal of another one, with what stands beside its arguments."""
+    fields = {field.name: getattr(message, field.name) for field in attrs.fields(type(message))}
+    beside = {name: fields.pop(name) for name in ENVELOPE if name in fields}
+    del beside["dry_run"]
+    return Propose(verb_of(type(message)), fields, **beside)
 
 
 @attrs.frozen

@@ -15,6 +15,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from tokengate.control._safe_text import printable
+
 Row = TypeVar("Row")
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -117,7 +119,7 @@ def pairs_of(pairs: Iterable[tuple[str, object]]) -> Table:
 
 def plain(value: object, style: str = "", *, cut: bool = True) -> Text:
     """Return text without markup; it is cut at the width of its cell, or folded."""
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
+    shown = printable(str(value))
     return Text(shown, style, no_wrap=True, overflow="ellipsis") if cut else Text(shown, style)
 
 

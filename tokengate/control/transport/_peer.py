@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
 from typing import Final, Protocol
 
 import attrs
+
+from tokengate.control._admission import Caller
 
 # Numbers of options for which `socket` has no names.
 _SO_PEERGROUPS: Final = 59  # Linux 4.13
@@ -30,6 +33,13 @@ class Peer:
     pid: int | None
     uid: int
     groups: frozenset[int]
+
+
+def caller_of(peer: Peer | None) -> Caller:
+    """Return a peer as a caller; if the system does not say who it is, the mode of the directory has let it in."""
+    if peer is None:
+        return Caller(f"uid:{os.geteuid()}", os.geteuid(), via="socket")
+    return Caller(f"uid:{peer.uid}", peer.uid, peer.groups, "socket", peer.pid)
 
 
 class _Socket(Protocol):

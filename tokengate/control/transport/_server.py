@@ -29,7 +29,7 @@ from tokengate.control.inspection._turns import Turns, next_turn
 from tokengate.control.messages import Event, Message, Stream
 from tokengate.control.transport import _protocol
 from tokengate.control.transport._discovery import listen
-from tokengate.control.transport._peer import peer_of
+from tokengate.control.transport._peer import caller_of, peer_of
 from tokengate.control.transport._protocol import Cancel, Request, ServerHello
 
 _logger = logging.getLogger("tokengate.control")
@@ -133,7 +133,7 @@ class ControlServer:
         self._connections += 1
         try:
             async with stream:
-                caller = _caller_of(stream.socket)
+                caller = caller_of(peer_of(stream.socket))
                 if refusal := self._refusal(caller):
                     await stream.send_all(_protocol.encode_error(None, refusal))
                 else:
@@ -378,14 +378,6 @@ class _Outgoing:
         """Let the writer end after the last line."""
         self._closed = True
         self._writer.unpark()
-
-
-def _caller_of(client: trio.socket.SocketType) -> Caller:
-    """Return a client as a caller; if the system does not say who it is, the mode of the directory has let it in."""
-    peer = peer_of(client)
-    if peer is None:
-        return Caller(f"uid:{os.geteuid()}", os.geteuid(), via="socket")
-    return Caller(f"uid:{peer.uid}", peer.uid, peer.groups, "socket", peer.pid)
 
 
 def _has_gone(client: trio.socket.SocketType) -> bool:
