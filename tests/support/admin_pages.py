@@ -8,13 +8,24 @@ from html import unescape
 from typing import Any, Final
 
 import attrs
+import trio
 from admin_site import Served
 from gated_code import LIMIT
 
-from tokengate import Gate, Token, TokenState
+from tokengate import Gate, Token, TokenState, token
 
 HOSTILE: Final = "<img src=x onerror=alert(1)> \u202e\x1b[31m 'q\" {{7*7}}"
 """A text of a program that would act if it were taken for markup, for a template, or for a terminal's."""
+
+
+@token(guard="force")
+async def charge() -> None:
+    await trio.sleep_forever()
+
+
+@token(guard="approval")
+async def transfer() -> None:
+    await trio.sleep_forever()
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import httpx
 import programs
@@ -19,6 +19,9 @@ import pytest
 from tokengate.admin import _client as local
 from tokengate.control._exceptions import ControlError
 from tokengate.control.transport._peer import peer_of
+
+COMMAND: Final = ("-m", "tokengate", "admin")
+"""The command line of a daemon that is started by hand."""
 
 
 @contextmanager
@@ -58,7 +61,7 @@ class Daemon:
 
     def __init__(self, *options: str, port: int | None = 0) -> None:
         which = () if port is None else ("--port", str(port))
-        self.program = programs.Program("-m", "tokengate", "admin", *which, "--json", *options)
+        self.program = programs.Program(*COMMAND, *which, "--json", *options)
         line = self.program.stdout.readline()
         assert line, self.program.communicate()
         self.status: dict[str, Any] = json.loads(line)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 import pytest
 import trio
-from admin_pages import HOSTILE, Page, assert_inert, begun, hidden, words
+from admin_pages import HOSTILE, Page, assert_inert, begun, charge, hidden, transfer, words
 from admin_site import Served, served
 from callers import ANN, BOB, gates_of, grants
 from gated_code import LIMIT
@@ -27,16 +27,6 @@ FORMS: Final = [verb for verb, message in ALL_VERBS.items() if issubclass(messag
 
 @token
 async def sleep_long(_n: int = 0) -> None:
-    await trio.sleep_forever()
-
-
-@token(guard="force")
-async def charge() -> None:
-    await trio.sleep_forever()
-
-
-@token(guard="approval")
-async def transfer() -> None:
     await trio.sleep_forever()
 
 

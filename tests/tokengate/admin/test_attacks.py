@@ -1,4 +1,4 @@
-"""What was tried against the daemon with success once: each is refused, and harms nobody else."""
+"""What was tried against the daemon with success once: each is refused, and harms no other client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from admin_pages import Page
-from admin_site import Served, served
+from admin_site import Served
 from callers import ANN, OWN, gates_of, grants
 from tiers import in_ci
 
@@ -30,18 +30,6 @@ pytestmark = in_ci
 Until = Callable[[Callable[[], bool]], None]
 
 LONG = "9" * 5_000  # more digits than Python makes an int of
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    with Gate("shop") as opened:
-        yield opened
-
-
-@pytest.fixture
-def site(gate: Gate) -> Iterator[Served]:
-    with served() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 import trio
-from admin_pages import HOSTILE, Page, begun
+from admin_pages import HOSTILE, Page, begun, charge, transfer
 from admin_site import Served, served
 from axe import violations
 from browsers import Opened, browser
@@ -38,16 +38,6 @@ async def pay(check: Token[None]) -> None:
 
 @token
 async def idle() -> None:
-    await trio.sleep_forever()
-
-
-@token(guard="force")
-async def charge() -> None:
-    await trio.sleep_forever()
-
-
-@token(guard="approval")
-async def transfer() -> None:
     await trio.sleep_forever()
 
 

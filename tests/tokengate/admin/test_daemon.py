@@ -16,7 +16,7 @@ import httpx
 import programs
 import psutil
 import pytest
-from daemons import Daemon, files_below, own_place, running
+from daemons import COMMAND, Daemon, files_below, own_place, running
 from tiers import in_ci
 
 from tokengate import Gate
@@ -27,8 +27,6 @@ from tokengate.audit import verify
 pytestmark = pytest.mark.usefixtures("programs")
 
 Until = Callable[[Callable[[], bool]], None]
-
-COMMAND = ("-m", "tokengate", "admin")
 
 
 @pytest.fixture

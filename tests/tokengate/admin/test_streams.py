@@ -31,18 +31,6 @@ def resize(size: int) -> int:
     return size
 
 
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    with Gate("shop") as opened:
-        yield opened
-
-
-@pytest.fixture
-def site(gate: Gate) -> Iterator[Served]:
-    with served() as opened:
-        yield opened
-
-
 @attrs.define
 class Events:
     """The events of a stream, as they come.

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import programs
 import pytest
 from click.testing import CliRunner, Result
-from daemons import Daemon, arguments_of_all, own_place, running
+from daemons import COMMAND, Daemon, arguments_of_all, own_place, running
 from tiers import in_ci
 
 from tokengate.cli import main
@@ -23,8 +23,6 @@ from tokengate.cli import main
 pytestmark = pytest.mark.usefixtures("programs")
 
 Until = Callable[[Callable[[], bool]], None]
-
-COMMAND = ("-m", "tokengate", "admin")
 
 
 @pytest.fixture
