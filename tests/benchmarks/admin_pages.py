@@ -1,4 +1,4 @@
-"""What pages and floods cost who uses the control socket, with `tokengate admin` and two gates in processes.
+"""What pages and floods cost clients of the control socket, with `tokengate admin` and two gates in processes.
 
 One gate has very many live tokens, the other 200. Prints a JSON line a workload, with medians over rounds:
 

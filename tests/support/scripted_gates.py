@@ -18,7 +18,7 @@ from tokengate.control.transport._protocol import PROTOCOL
 
 
 async def happens(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that nobody announces."""
+    """Wait for a condition that is not announced."""
     deadline, looks = time.monotonic() + LIMIT, 0
     while not condition():
         looks += 1

@@ -121,7 +121,7 @@ class _Feed:
     """A stream of a gate, and its readers.
 
     Attributes:
-        readers: who gets its items.
+        readers: that get its items.
         opened: set when it is open, or has ended.
         error: with which it has ended.
     """
@@ -152,7 +152,7 @@ class _Feed:
             for reader in self.readers:
                 reader.put(item, lost)
             unread += len(item)
-            if unread > _TURN:  # many may have come at once; those who read get their turn
+            if unread > _TURN:  # many may have come at once, and readers get their turn
                 unread = 0
                 await asyncio.sleep(0)
 

@@ -94,7 +94,7 @@ class Gates:
     async def wait_idle(self, seconds: float) -> None:
         """Return when no gate has been here for so many seconds; look for gates meanwhile."""
         while True:
-            with suppress(Problem):  # of the directory, which whoever lists the gates is told
+            with suppress(Problem):  # of the directory, which a list of the gates raises, too
                 await self._look()
             if self.idle >= seconds:
                 return
@@ -120,8 +120,8 @@ class Gates:
     async def shared(self, gate: str, message: Message[Any], principal: Principal) -> bytes:
         """Return the answer to a message that looks, which pages with the same rights and message share.
 
-        It is made at most once a second, and for at most a twentieth of the time. Who asks while it is made waits for
-        it, and shares an error, which is not kept.
+        It is made at most once a second, and for at most a twentieth of the time. A caller that asks while it is made
+        waits for it, and shares an error, which is not kept.
 
         Raises:
             Problem: as `ask`.

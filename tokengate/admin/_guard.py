@@ -33,7 +33,7 @@ _ONCE: Final = ("authorization", "content-length", "content-type", "cookie", "or
 _HOST: Final = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 _SAFE: Final = ("GET", "HEAD")
 _BY_ITSELF: Final = ("/ui/ticks", "/ui/charts")  # what a page asks for, without a person
-_MOST_KNOWN: Final = 1_000  # principals whose rates are kept
+_MOST_KNOWN: Final = 1_000  # principals of which rates are kept
 
 
 def principal_of(request: Request) -> Principal:

@@ -74,9 +74,9 @@ class Link:
     """The connections to a gate. Requests are sent on behalf of principals; answers stay JSON.
 
     One connection, made when it is needed, and again after a loss, carries the requests, of which the gate has eight at
-    most; others wait for their turn. One whose sender gives up keeps its place until it is answered, so that senders
-    who come and go cannot have a gate work on more. A message that lets the gate wait holds up no other: it has a
-    connection of its own, by whose end the gate gives it up.
+    most; others wait for their turn. A request that its sender gives up keeps its place until it is answered, so that
+    senders which come and go cannot have a gate work on more. A message that lets the gate wait holds up no other: it
+    has a connection of its own, by whose end the gate gives it up.
 
     Args:
         path: of the control socket.
@@ -166,7 +166,7 @@ class Link:
         known = self._opening
         if known is None or (known.done() and (known.cancelled() or known.exception() or known.result().lost)):
             known = self._opening = asyncio.create_task(self._connect())
-            known.add_done_callback(lambda one: one.cancelled() or one.exception())  # it may be that nobody waits
+            known.add_done_callback(lambda one: one.cancelled() or one.exception())  # perhaps no caller waits for it
         return await asyncio.shield(known)
 
     async def _connect(self) -> _Requests:
@@ -186,7 +186,7 @@ class _Places:
         """Wait for a place.
 
         Raises:
-            Problem: there are too many of this owner's (429), or of all (503: whoever asks, the gate has no room).
+            Problem: there are too many of this owner's (429), or of all (503: the gate has no room).
         """
         again = "try again in a second", {"Retry-After": "1"}
         if self._taken[owner] >= self._room // 2:

@@ -12,7 +12,7 @@ import attrs
 
 _EACH: Final = 1.0  # seconds at least from the making of an answer to the next
 _PART: Final = 20  # of the time, one in so many may be spent on making it
-_UNASKED: Final = 5.0  # seconds that an answer is kept for which nobody asks
+_UNASKED: Final = 5.0  # seconds that an answer is kept and not asked for
 _ROOM: Final = 16 * 2**20  # bytes of all answers
 
 
@@ -36,10 +36,10 @@ class Snapshots:
         self._timer: asyncio.TimerHandle | None = None
 
     async def get(self, key: Hashable, make: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
-        """Return an answer; those who ask at once wait for one making, and share its error, which is not kept.
+        """Return an answer; callers that ask at once wait for one making, and share its error, which is not kept.
 
         Args:
-            key: equal for those who may share it.
+            key: equal for callers that may share it.
             make: makes it; not called if there is one that is new enough.
         """
         now = asyncio.get_running_loop().time()
@@ -87,7 +87,7 @@ class Snapshots:
                 self._bytes -= len(found.making.result())
 
     def _tidy(self) -> None:
-        """Forget what nobody has asked for lately, and what is too much; come back for the rest."""
+        """Forget what was not asked for lately, and what is too much; come back for the rest."""
         loop, left = asyncio.get_running_loop(), math.inf
         for key, one in list(self._known.items()):
             if one.due < math.inf and (one.asked + _UNASKED <= loop.time() or self._bytes > _ROOM):

@@ -40,7 +40,7 @@ def main() -> None:
     if lock is None or os.fork():
         os._exit(0)
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-    # By its name: the daemon imports this file, whose lock must be there before anything takes time to import.
+    # By its name: the daemon imports this file, and the lock must be there before anything takes time to import.
     importlib.import_module("tokengate.admin._daemon").run_detached(lock, *sys.argv[1:])
 
 

@@ -197,7 +197,7 @@ def test_what_a_read_releases_is_released_after_it() -> None:
 
 
 def test_frames_are_read_in_one_place() -> None:
-    """Frames of other threads by `_thread_frames.py` only; who reads those of the own thread says so here."""
+    """Frames of other threads by `_thread_frames.py` only; a file that reads those of its own thread stands here."""
     reading = {
         str(path.relative_to(ROOT))
         for folder in ("actors", "supervisors", "tokengate")

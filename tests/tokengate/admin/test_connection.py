@@ -398,7 +398,7 @@ def test_half_requests_make_room_and_those_at_work_do_not(until: Until) -> None:
 
 @pytest.mark.parametrize("number", [pytest.param(1_000, marks=in_ci), 140])
 def test_a_thousand_bad_connections_keep_no_good_one_from_its_answer(number: int, until: Until) -> None:
-    """Half heads, half bodies, silent ones, and requests that nobody reads: 128 are kept at most."""
+    """Half heads, half bodies, silent ones, and requests without a reader: 128 are kept at most."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 2 * number:
         pytest.skip("this machine lets a process have too few files")

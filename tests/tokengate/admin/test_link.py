@@ -92,7 +92,7 @@ def test_a_gate_has_eight_requests_at_a_time_and_others_wait_in_their_order(path
 
 
 def test_a_request_whose_sender_has_gone_keeps_its_place_until_it_is_answered(path: Path) -> None:
-    """Or senders who come and go would have a gate work on any number; the late answer is nobody else's."""
+    """Or senders that come and go would have a gate work on any number; the late answer is for no other request."""
 
     async def play(link: Link, gate: PlayedGate) -> None:
         given_up = [asks(link) for _ in range(8)]
@@ -160,7 +160,7 @@ def test_what_waits_in_a_gate_holds_up_nothing_and_is_given_up_there(path: Path,
 def test_a_gate_that_hangs_is_said_so_in_time_and_asked_on_the_same_connection_later(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before its hello, and after it. It has one connection meanwhile, and late answers are nobody's."""
+    """Before its hello, and after it. It has one connection meanwhile, and late answers are dropped."""
 
     def be_patient(seconds: float) -> None:
         monkeypatch.setattr(_link, "_PATIENCE", seconds)
@@ -242,7 +242,7 @@ def test_a_gate_of_another_protocol_is_said_to_be_one(path: Path) -> None:
 
 
 def test_where_no_gate_listens_that_is_said(path: Path) -> None:
-    """Without a file, and at one that nobody listens at; and a message that cannot be sent is an error of its own."""
+    """Without a file, and at one without a listener; and a message that cannot be sent is an error of its own."""
 
     async def ask() -> None:
         async with linked(path) as link:

@@ -61,7 +61,7 @@ async def turns(number: int = 5) -> None:
 
 
 def test_an_answer_is_made_once_a_second_at_most() -> None:
-    """Those who ask until then get the same; others have their own."""
+    """Callers that ask until then get the same; others have their own."""
 
     async def test(snapshots: Snapshots, made: Made) -> None:
         assert [await snapshots.get("a", made) for _ in range(3)] == [b"1"] * 3
@@ -120,7 +120,7 @@ def test_those_who_ask_at_once_wait_for_one_making() -> None:
 
 
 def test_an_error_is_shared_and_not_kept() -> None:
-    """All who wait get it; the next one asks anew."""
+    """All that wait get it; the next one asks anew."""
 
     async def test(snapshots: Snapshots, made: Made) -> None:
         made.error = Problem(503, "NoAnswer", "late")
@@ -153,7 +153,7 @@ def test_an_answer_is_forgotten_for_which_nobody_has_asked_for_five_seconds() ->
 
 
 def test_answers_have_a_bound_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond it, those go first for which nobody has asked for longest."""
+    """Beyond it, those go first that were not asked for the longest."""
 
     async def test(snapshots: Snapshots, made: Made) -> None:
         monkeypatch.setattr(_snapshots, "_ROOM", 3)

@@ -242,7 +242,7 @@ def test_glass_is_not_broken_by_applying_without_the_right(ask: Ask, proposed: A
 
 
 def test_a_call_is_agreed_to_with_the_right_to_see_its_arguments(ask: Ask) -> None:
-    """And its values are hidden without; whoever does not see them takes them from nobody else."""
+    """And its values are hidden without; a caller that does not see them takes them from no other."""
     paid = pay.submit(4_711)
     details = ask(m.ShowProposal(1), "view", "approve", of=BOB)
     agrees = m.Approve(1, digest=details["row"]["digest"])
