@@ -185,6 +185,13 @@ class DeadlockError(TokenGateError):
     """
 
 
+class NotDurable(TokenGateError, TypeError):
+    """A call or a result cannot be kept on disk, or there is no journal that would: nothing was accepted.
+
+    The message names what cannot be kept, and the remedy.
+    """
+
+
 class TokenInterrupt(BaseException):
     """Raised by `checkpoint()` in a token that was asked to end; let it pass.
 

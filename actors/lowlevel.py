@@ -29,6 +29,7 @@ from actors.mailboxes._signals import Crash, Signal, Visit
 from actors.mailboxes._throttles import Throttles
 from actors.places._actor_place import ActorPlace, Status
 from actors.places._drain import Drain
+from actors.places._durable_place import DurablePlace
 from actors.places._moves import move
 from actors.places._notice import Notice, attach
 from actors.places._place import AFFINITIES, LOOP_AFFINITIES, Place, place_of
@@ -50,7 +51,7 @@ from actors.system._system import listed, system_of
 from actors.tokens._extras import NO_EXTRAS
 from actors.tokens._hold import Hold
 from actors.tokens._properties import INSTEAD, Properties, checked_properties
-from actors.tokens._token import NO_KWARGS, NO_TAGS
+from actors.tokens._token import NO_KWARGS, NO_TAGS, DurableToken
 
 __all__ = [
     "AFFINITIES",
@@ -74,6 +75,8 @@ __all__ = [
     "Crash",
     "DaemonThread",
     "Drain",
+    "DurablePlace",
+    "DurableToken",
     "FairLine",
     "Hold",
     "IoDrain",

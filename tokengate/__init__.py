@@ -5,6 +5,7 @@
 #   admin/       the admin daemon: an HTTP API and a page for all gates of a host; a plugin starts it
 #   mcp/         a server of the Model Context Protocol, over the control sockets
 #   history/     what tokens did, on disk; a plugin
+#   durable/     tokens and schedules that survive the process; a plugin
 #   telemetry/   figures of tokens, and what passes records on; a plugin
 #   gate/        `Gate`: open, close, spawn
 #   authority/   who may do what, and who has agreed

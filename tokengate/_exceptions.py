@@ -118,6 +118,59 @@ class BadStateDirectory(TokenGateError, OSError):
         return type(self), (self.path, self.reason, self.remedy)
 
 
+class JournalFailed(TokenGateError, RuntimeError):
+    """The journal cannot write any more, so the gate accepts no durable calls and is to be closed.
+
+    A call that waited for it may have been accepted: submit it again, with the same key.
+    """
+
+
+class JournalFull(TokenGateError, RuntimeError):
+    """The disk of the journal is full, and the call was not accepted: make space."""
+
+
+class JournalInUse(TokenGateError, RuntimeError):
+    """Another gate has the directory of the journal: close it, or name another directory."""
+
+
+class JournalDamaged(TokenGateError, RuntimeError):
+    """The files of the journal are damaged or incomplete, and were left as they are: salvage what is whole."""
+
+
+class NewerFormat(TokenGateError, RuntimeError):
+    """The files of the journal were written by a later version: use that one."""
+
+
+class LeftInJournal(TokenGateError, RuntimeError):
+    """The token is on disk, and goes on at the next opening of its journal; this object of it ends here.
+
+    Attributes:
+        uid: of the token; `journal.attach(uid)` returns it there.
+    """
+
+    def __init__(self, uid: str) -> None:
+        super().__init__(f"token {uid} is left in the journal, and goes on when that is opened again")
+        self.uid = uid
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.uid,)
+
+
+class NotRecovered(TokenGateError, RuntimeError):
+    """The token does not run again after the death of the process: it is a dead letter, which operators may retry.
+
+    Attributes:
+        reason: `may_have_run`, `poison` or `corrupt`.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.reason)
+
+
 class BatchMismatch(TokenGateError, ValueError):
     """The function of a batch has not returned one result for each of its tokens: all of these have failed.
 

@@ -227,9 +227,11 @@ class CpuSlot(Drainer):
                     self.thread = None
                     self._place.stop_if_drained()
                     return False
+                elif isinstance(item, Token):
+                    now = self._run(item, now)
                 else:
-                    self._handle(cast("Signal", item))
-            sealed = system.guarded and self.token is None and type(item) is Token and system.is_sealed(item)
+                    self._handle(item)
+            sealed = system.guarded and self.token is None and isinstance(item, Token) and system.is_sealed(item)
             item = None  # an error may reference this frame, which must not reference the error's owner
             if not self.at_work:
                 return False

@@ -247,7 +247,7 @@ class IoWorker(Runner):
                 continue
             self.current = item
             try:
-                if type(item) is Token:
+                if isinstance(item, Token):
                     if not self.at_work and self.rest is None:  # dismissed just now, by code that may have missed it
                         self._place.give_back(item)
                         return False
@@ -262,11 +262,11 @@ class IoWorker(Runner):
                     if item.steps > 1:  # while it waited, other tasks had their turn
                         steps, deadline = 0, now + drain.throughput_deadline
                 else:
-                    await self._handle(cast("Signal", item))
+                    await self._handle(item)
                     now = clock()
             finally:
                 self.current = None
-                if system.guarded and type(item) is Token and system.is_sealed(item):
+                if system.guarded and isinstance(item, Token) and system.is_sealed(item):
                     mailbox.dismiss(self)  # what was meant for this token must hit no later one
             if self._was_cancelled:
                 return True

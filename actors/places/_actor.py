@@ -74,6 +74,7 @@ class BaseActor(pykka.Actor):
     `*` for all. Of others they see types and sizes."""
 
     idempotent: ClassVar[bool] = False
+    durable: ClassVar[bool | Collection[str]] = False
     """Whether it does no harm to run a token of the actor twice."""
 
     policy: ClassVar[Any] = None
@@ -252,6 +253,7 @@ def checked_class(actor_class: type[BaseActor]) -> Properties:
         actor_class.guard,
         actor_class.show,
         actor_class.idempotent,
+        actor_class.durable,
         actor_class._interruptible,
     )
     key = id(actor_class)  # not the class, which its metaclass may have made unhashable
@@ -286,7 +288,7 @@ def declared_properties(actor_class: type[BaseActor]) -> Properties:
             raise ValueError(f"class {name} has '{outdated}', which is no property of actors; write {instead}")
     return checked_properties(
         name,
-        *(_declared(actor_class, attribute) for attribute in ("guard", "show", "idempotent")),
+        *(_declared(actor_class, attribute) for attribute in ("guard", "show", "idempotent", "durable")),
         interruptible=actor_class._interruptible,
     )
 

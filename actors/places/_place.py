@@ -58,6 +58,7 @@ class Place(abc.ABC):
     )
 
     exclusive: ClassVar[bool]  # whether no other token is handled here while a step waits
+    mailbox_class: ClassVar[type[Mailbox]] = Mailbox
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class Place(abc.ABC):
         self.path = path
         self.affinity = affinity
         self.drain: Drain = self._make_drain()
-        self.mailbox = Mailbox(
+        self.mailbox = self.mailbox_class(
             path,
             capacity=capacity,
             overflow=overflow,

@@ -55,6 +55,35 @@ class Governor(TokenGovernor, Protocol):
         ...
 
 
+class Journal(Protocol):
+    """What keeps durable tokens on disk."""
+
+    def accept(self, token: Any, /) -> bool:
+        """Have the acceptance of a new token written, and wait for that; the calling thread may be a step's.
+
+        Returns:
+            whether the token is to be put into its mailbox; else it is the token of a call that was accepted before.
+
+        Raises:
+            NotDurable: its call cannot be kept; nothing was accepted.
+            WouldBlock: this is the thread of a loop; nothing was accepted.
+            TokenGateError: the journal cannot write.
+        """
+        ...
+
+    async def accept_async(self, token: Any, /) -> bool:
+        """Do as `accept` does, awaiting the disk (trio and asyncio)."""
+        ...
+
+    def left_on_disk(self, token: Any, /) -> None:
+        """Note that a token that was accepted has found its mailbox full: it is offered again when there is room."""
+        ...
+
+    def room_in(self, place: Any, /) -> None:
+        """Offer tokens again that were left on disk: their mailbox has room."""
+        ...
+
+
 class SystemPolicies(Protocol):
     """What the tokens of a system are held to."""
 

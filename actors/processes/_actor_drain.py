@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 
 import psutil
 import pykka.messages
@@ -337,11 +337,11 @@ class ActorSlot(Drainer):
         item = self._place.mailbox.take(self)
         if item is None:
             self._leave()
-        elif type(item) is Token:
+        elif isinstance(item, Token):
             if not self._send(item):
                 host.call_soon(self.work)
         else:
-            host.call_soon(lambda: self._handle_and_go_on(cast("Signal", item)))
+            host.call_soon(lambda: self._handle_and_go_on(item))
 
     def begin_again(self) -> None:
         """Begin on the host's thread, unless that was done."""
@@ -357,10 +357,10 @@ class ActorSlot(Drainer):
             if item is None:
                 self._leave()
                 return
-            if type(item) is Token:
+            if isinstance(item, Token):
                 if self._send(item):
                     return
-            elif not self._handle(cast("Signal", item)):
+            elif not self._handle(item):
                 return
 
     def _leave(self) -> None:

@@ -429,7 +429,7 @@ class OperationSlot(Drainer):
         except BaseException:  # Ctrl-C, on the thread of a sender
             if inflight:  # whether these were sent is not known; `reclaim` finds out which the process has started
                 drain.host.call_soon(lambda: drain.host.reclaim(worker))
-            if type(item) is Token and not worker.number_of(item):
+            if isinstance(item, Token) and not worker.number_of(item):
                 drain.take_back([item])
             raise
         if worker.dead:  # the host's thread may have missed these
@@ -554,7 +554,7 @@ class OperationSlot(Drainer):
                 break
             items.append(item)
         for item in items:
-            if type(item) is Token and item._context is not None:  # None if it has ended since it left its lane
+            if isinstance(item, Token) and item._context is not None:  # None if it has ended since it left its lane
                 self._drain.fail(item, no_worker_error(item._describe(), why))
         if not self.at_work:
             self._drain.slots.discard(self)

@@ -29,12 +29,14 @@ from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._stall_watch import StallWatch
 from actors.concurrency._trio_host import TrioHost
 from actors.drains._watchdog import AsyncioWatchdog, Watchdog
+from actors.kinds._durable_operation_place import DurableAsyncioOperationPlace, DurableOperationPlace
 from actors.kinds._operation_place import AsyncioOperationPlace, OperationPlace
 from actors.mailboxes._throttles import Throttles
-from actors.places._actor import BaseActor
+from actors.places._actor import BaseActor, checked_class
 from actors.places._actor_place import ActorPlace
+from actors.places._durable_place import DurableActorPlace
 from actors.places._place import Place
-from actors.places._ports import SystemPolicies
+from actors.places._ports import Journal, SystemPolicies
 from actors.places._ref import ActorRef
 from actors.places._timers import Timers
 from actors.processes._process_host import ProcessHost
@@ -47,6 +49,7 @@ from actors.system._recovery import Recovery
 from actors.system._token_counts import TokenCounts
 from actors.tokens import _log_context
 from actors.tokens._lifecycle import TokenState
+from actors.tokens._properties import Properties
 from actors.tokens._token import Token
 
 _logger = logging.getLogger("tokengate.actors")
@@ -149,6 +152,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             None  # what the floor above holds tokens to; made when it is first needed
         )
         self.making_policies = threading.RLock()
+        self.journal: Journal | None = None  # what keeps durable tokens; set by the floor above
         self.consents: object | None = None  # what asks people for their consent to calls; set by the floor above
         pool = processes or ProcessPool()
         self.processes = ProcessHost(self, pool, pool.size or self.cores.amount)
@@ -200,7 +204,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         Raises:
             NameTaken: the path is in use.
         """
-        place = ActorPlace(self, path, actor_class, args, kwargs, owner=owner)
+        kind = DurableActorPlace if checked_class(actor_class).durable else ActorPlace
+        place = kind(self, path, actor_class, args, kwargs, owner=owner)
         self.enter(place)
         return place
 
@@ -235,7 +240,12 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         Raises:
             NameTaken: the path is in use.
         """
-        kind = AsyncioOperationPlace if affinity == "asyncio" else OperationPlace
+        properties: Properties | None = options.get("properties")
+        kind: type[OperationPlace]
+        if properties is not None and properties.durable:
+            kind = DurableAsyncioOperationPlace if affinity == "asyncio" else DurableOperationPlace
+        else:
+            kind = AsyncioOperationPlace if affinity == "asyncio" else OperationPlace
         place = kind(self, path, affinity, **options)
         self.enter(place)
         return place

@@ -154,6 +154,42 @@ class TokenPolicy(Protocol):
         ...
 
 
+class TokenRecord(Protocol):
+    """What a journal keeps of one token."""
+
+    @property
+    def uid(self) -> str:
+        """Run and id, such as `17.4242`; the same in every run."""
+        ...
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether it is on disk that the token was accepted."""
+        ...
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its end is on disk, or is left to the next opening: the token is to end."""
+        ...
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether its end is on its way to the disk."""
+        ...
+
+    def begin(self, token: Any, /) -> bool:
+        """Note that an attempt begins, on disk if it must not run twice; return whether that took a wait."""
+        ...
+
+    def end(self, token: Any, state: TokenState, value: Any, error: BaseException | None, /) -> bool:
+        """Have the end of the token written, unless another one is; `_settle` is called again when it is on disk.
+
+        Returns:
+            whether this is its end.
+        """
+        ...
+
+
 class TokenGovernor(Protocol):
     """What the tokens of a place are held to."""
 
@@ -176,6 +212,11 @@ class TokenSystem(Protocol):
 
     @property
     def throttles(self) -> TokenThrottles: ...
+
+    @property
+    def journal(self) -> Any:
+        """The `Journal` that keeps durable tokens (`places/_ports.py`); None without one."""
+        ...
 
     @property
     def endings(self) -> list[Ending]: ...

@@ -35,16 +35,24 @@ class Properties:
         show: names of the arguments and attributes whose values are shown; `*` for all.
         idempotent: whether it does no harm to run a token twice.
         interruptible: whether running code of the tokens may be interrupted.
+        durable: the methods of an actor whose messages are durable tokens; `*`: all, and all calls of an operation.
     """
 
     guard: Guard = "none"
     show: Shown = frozenset()
     idempotent: bool = False
     interruptible: bool = True
+    durable: Shown = frozenset()
 
 
 def checked_properties(
-    owner: str, guard: object, show: object, idempotent: object, *, interruptible: bool = True
+    owner: str,
+    guard: object,
+    show: object,
+    idempotent: object,
+    durable: object = False,
+    *,
+    interruptible: bool = True,
 ) -> Properties:
     """Return the properties with these values.
 
@@ -53,6 +61,7 @@ def checked_properties(
         guard: one of `Guard`.
         show: a collection of names, or `*`.
         idempotent: True or False.
+        durable: True or False, or a collection of names of methods.
         interruptible: as it is.
 
     Raises:
@@ -63,7 +72,7 @@ def checked_properties(
     if not isinstance(idempotent, bool):
         raise ValueError(f"idempotent of '{owner}' is {idempotent!r}; it must be True or False")
     exact = _GUARDS[_GUARDS.index(guard)]  # and no text of a subclass, whose `==` would run on the system loop
-    return _shared(exact, _shown(owner, show), idempotent, interruptible)
+    return _shared(exact, _shown(owner, show), idempotent, interruptible, _durable(owner, durable))
 
 
 # One object for all places whose properties are equal.
@@ -79,3 +88,13 @@ def _shown(owner: str, show: object) -> Shown:
             "or be '*' for all"
         )
     return frozenset(map(str.__str__, show))  # exactly `str`: to compare them runs no code of a subclass
+
+
+def _durable(owner: str, durable: object) -> Shown:
+    if isinstance(durable, bool):
+        return "*" if durable else frozenset()
+    if isinstance(durable, str) or not isinstance(durable, Collection) or not all(type(one) is str for one in durable):
+        raise ValueError(
+            f"durable of '{owner}' is {durable!r}; it must be True, or hold names of methods, such as ('add',)"
+        )
+    return frozenset(durable)

@@ -229,6 +229,7 @@ class Gate(LazyOpening, Spawning):
         self._stop_request = Mark(self._system.system_host.call_soon)
         self._shutdown = Shutdown(self._system)
         self._opening = UninterruptedCall(f"{self.name}-opening")
+        self._resuming = UninterruptedCall(f"{self.name}-resuming")
         self._closing = UninterruptedCall(f"{self.name}-closing")
         self._report: ShutdownReport | None = None
         self._terminated_before = 0  # tokens that were terminated before closing began
@@ -270,6 +271,8 @@ class Gate(LazyOpening, Spawning):
             self._opening.wait(bool, self._load_and_open)
             self._make_own_root().start().result()
             self._make_root().start().result()
+            if self._plugins:
+                self._resuming.wait(bool, self._tell_plugins)
             self._note_open()
         except BaseException as error:
             if isinstance(error, GateState | PatchedProgram) and not claimed:
@@ -412,6 +415,8 @@ class Gate(LazyOpening, Spawning):
             await self._opening.wait_async(self._load_and_open)
             await self._make_own_root().start()
             await self._make_root().start()
+            if self._plugins:
+                await self._resuming.wait_async(self._tell_plugins)
             self._note_open()
         except BaseException as error:
             if isinstance(error, GateState | PatchedProgram) and not claimed:
@@ -543,9 +548,10 @@ class Gate(LazyOpening, Spawning):
         control = ChildSpec("control", ControlActor, args=args)
         parts: list[ChildSpec] = []
         if self._plugins:
-            from tokengate.gate._plugins import add_observers, supervisor_of
+            from tokengate.gate._plugins import add_observers, journal_of, supervisor_of
 
             add_observers(self, self._system, self._plugins)
+            self._system.journal = journal_of(self, self._plugins)
             parts = supervisor_of(self, self._plugins)
         self._own_spec = Supervisor.child_spec(SYSTEM, (*parts, control))
         if self._tunes_collector:
@@ -563,6 +569,11 @@ class Gate(LazyOpening, Spawning):
         if self not in _current.open_gates:
             _current.open_gates.append(self)
         return self._root
+
+    def _tell_plugins(self) -> None:
+        """Tell the plugins that all actors have started; on a thread of its own."""
+        for plugin in self._plugins:
+            plugin.opened(self)
 
     def _note_open(self) -> None:
         self._state = "open"

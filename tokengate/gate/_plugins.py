@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from actors import ActorSystem
 from supervisors import ChildSpec, Supervisor
@@ -55,6 +56,12 @@ def add_observers(gate: object, system: ActorSystem, plugins: Iterable[Plugin]) 
         observer = plugin.observer(gate)
         if observer is not None:
             system.add_observer(observer)
+
+
+def journal_of(gate: object, plugins: Iterable[Plugin]) -> Any:
+    """Return what keeps the durable tokens of a gate; None if no plugin does."""
+    found = [journal for plugin in plugins if (journal := plugin.journal(gate)) is not None]
+    return found[0] if found else None
 
 
 def supervisor_of(gate: object, plugins: Iterable[Plugin]) -> list[ChildSpec]:

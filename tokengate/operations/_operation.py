@@ -486,6 +486,7 @@ def token(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappin
     guard: Guard = "none",
     show: Collection[str] = (),
     idempotent: bool = False,
+    durable: Literal[False] = False,
     policy: BatchPolicy,
     consent: None = None,
     limits: Limits = NO_LIMITS,
@@ -503,6 +504,7 @@ def token(
     guard: Guard = "none",
     show: Collection[str] = (),
     idempotent: bool = False,
+    durable: bool = False,
     policy: Policy | None = None,
     consent: Literal["approval"] | None = None,
     limits: Limits = NO_LIMITS,
@@ -521,6 +523,7 @@ def token(
     guard: Guard = "none",
     show: Collection[str] = (),
     idempotent: bool = False,
+    durable: bool = False,
     policy: Policy | None = None,
     consent: Literal["approval"] | None = None,
     limits: Limits = NO_LIMITS,
@@ -548,6 +551,7 @@ def token(
         show: names of parameters whose values operators see if they are of built-in types, or `*` for all; of others
             they see types and sizes.
         idempotent: whether it does no harm to run one of its tokens twice.
+        durable: whether its tokens survive the process, in a gate with a `Journal`; see docs/durability.md.
         policy: what its tokens are held to: times, retries, breaker, throttles, budget.
         consent: with `approval`, each call waits until another person has agreed to it and its arguments, which must
             have a form in JSON; see docs/policies.md. It needs an open gate.
@@ -571,6 +575,7 @@ def token(
         guard,
         show,
         idempotent,
+        durable,
         check_policy(policy),
         consent,
         limits,
@@ -592,6 +597,7 @@ class _Decorator:
     guard: Guard
     show: Collection[str]
     idempotent: bool
+    durable: bool
     policy: Policy | None
     consent: Literal["approval"] | None
     limits: Limits
@@ -634,7 +640,7 @@ class _Decorator:
             concurrency=self.concurrency,
             capacity=self.capacity,
             overflow=self.overflow,
-            properties=check_properties(name, function, self.guard, self.show, self.idempotent),
+            properties=check_properties(name, function, self.guard, self.show, self.idempotent, self.durable),
             policy=self.policy,
             limits=self.limits,
             context=self.context,

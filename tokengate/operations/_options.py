@@ -50,12 +50,16 @@ def check_affinity(name: str, affinity: str, coroutine: bool) -> None:
         raise BadOperation(f"'{name}' is a coroutine function; its affinity can only be 'io' (trio) or 'asyncio'")
 
 
-def check_properties(name: str, function: object, guard: object, show: object, idempotent: object) -> Properties:
+def check_properties(
+    name: str, function: object, guard: object, show: object, idempotent: object, durable: object
+) -> Properties:
     """Return the properties of an operation, or raise `ValueError`, also if `show` names no parameter of the function.
 
     Any name is valid if the function takes `**kwargs`, or if the callable has no code to check.
     """
-    properties = checked_properties(name, guard, show, idempotent)
+    if not isinstance(durable, bool):
+        raise ValueError(f"durable of '{name}' is {durable!r}; it must be True or False")
+    properties = checked_properties(name, guard, show, idempotent, durable)
     code = getattr(function, "__code__", None)
     if not isinstance(code, CodeType):
         return properties

@@ -178,7 +178,7 @@ class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
             return counterpart_object("Ref", path_of(obj._place, self.system), obj.actor_class.__name__)
         if isinstance(obj, ActorProxy):
             return counterpart_object("Proxy", obj.actor_ref, obj._attr_path)
-        if kind is Token:
+        if isinstance(obj, Token):
             number = id_of(obj, self.system)
             if self.keep is not None:
                 self.keep(number, obj)

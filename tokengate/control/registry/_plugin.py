@@ -63,6 +63,13 @@ class Plugin:
         """Return what observes tokens and actors from the beginning; called once, when the gate opens."""
         return None
 
+    def journal(self, gate: Any, /) -> Any:  # noqa: ARG002
+        """Return what keeps durable tokens, or None; one plugin of a gate may. Called once, when the gate opens."""
+        return None
+
+    def opened(self, gate: Any, /) -> None:
+        """Note that all actors of the gate have started, just before others may use it; not on a loop."""
+
     def health(self, gate: Any, /) -> Iterable[HealthPart]:  # noqa: ARG002
         """Return its parts of the gate's health; called on the system loop at each question, so it must not block.
 

@@ -1,0 +1,16 @@
+# Durable tokens and schedules: what survives the process.
+#
+#   _plugin.py    the plugin: `Journal`
+#   _journal.py   accepts, begins and ends tokens while the gate is open
+#   _record.py    what is kept of one token, and what it asks of the journal
+#   _codec.py     arguments and results as JSON
+#   _writer.py    the thread that writes: what has come is one transaction
+#   _store.py     the database: its tables and connections
+#   _states.py    states of rows
+#   _files.py     the directory: its checks, its lock
+#   _recovery.py  what the run before has left
+"""Durable tokens and schedules: `Gate("shop", plugins=[Journal("/var/lib/shop")])`."""
+
+from tokengate.durable._plugin import Journal
+
+__all__ = ["Journal"]

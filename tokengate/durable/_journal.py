@@ -1,0 +1,187 @@
+"""The journal of an open gate: it accepts, begins and ends durable tokens."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+import msgspec
+
+from actors import ActorSystem, NotDurable, Reply, Token, TokenState, WouldBlock
+from actors.lowlevel import ActorPlace, DaemonThread, DurableToken, Place, blocking, loop_here, place_of
+from tokengate._exceptions import LeftInJournal
+from tokengate.durable import _states as states
+from tokengate.durable._codec import Codec, checksum, encode_result
+from tokengate.durable._record import Record
+from tokengate.durable._writer import ACCEPT, BEGIN, END, Write, Writer
+from tokengate.operations._operation import operation_in
+
+_RESULTS_OF = TokenState.COMPLETED
+
+
+class OpenJournal:
+    """What keeps the durable tokens of an open gate.
+
+    Args:
+        system: of the gate.
+        run: number of this opening.
+        writer: writes to the disk.
+    """
+
+    def __init__(self, system: ActorSystem, run: int, writer: Writer) -> None:
+        self.system = system
+        self.run = run
+        self.writer = writer
+        self._codecs: dict[str, Codec] = {}  # {operation: what encodes its calls}
+        self._left: dict[Place, deque[DurableToken[Any]]] = {}  # those that found their mailbox full
+        self._ended: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._ends = DaemonThread(self._tell_ends, f"{system.name}-journal-ends")
+
+    def open(self) -> None:
+        """Start the threads."""
+        self.writer.open()
+        self._ends.begin()
+
+    def close(self, deadline: float) -> None:
+        """Write what is left, and end the threads."""
+        self.writer.close(deadline)
+        self._ended.put(None)
+        self._ends.gone(deadline)
+
+    # Acceptance
+
+    def accept(self, token: DurableToken[Any]) -> bool:
+        """Have the acceptance of a token written, and wait for that."""
+        if loop := loop_here():
+            raise WouldBlock(f"{token._describe()} would block this {loop} loop until it is on disk; use 'asubmit'")
+        reply = self._offer(token)
+        with blocking():
+            reply.result()
+        return True
+
+    async def accept_async(self, token: DurableToken[Any]) -> bool:
+        """Do so, awaiting the disk."""
+        await self._offer(token)
+        return True
+
+    def _offer(self, token: DurableToken[Any]) -> Reply[None]:
+        name = operation_of(token)
+        text = self._codec(name, token).encode(token.args, token.kwargs)
+        record = Record(self, self.run << 40 | token.id, idempotent=token._place.properties.idempotent)
+        row = (
+            record.number, name, token.actor, None, None, text, checksum(record.number, name, text), token.priority,
+            msgspec.json.encode(dict(token.tags)).decode(), token.parent, None, None, None, None, states.QUEUED, 0, 0,
+            time.time(),
+        )  # fmt: skip
+        reply: Reply[None] = Reply()
+
+        def done(error: BaseException | None) -> None:
+            record.is_accepted = error is None
+            reply._set(error=error)
+
+        token.record = record
+        self.writer.put(Write(ACCEPT, row, done))
+        return reply
+
+    def _codec(self, name: str, token: Token[Any]) -> Codec:
+        codec = self._codecs.get(name)
+        if codec is None:
+            codec = self._codecs[name] = Codec(name, called_by(token))
+        return codec
+
+    # Full mailboxes
+
+    def left_on_disk(self, token: DurableToken[Any]) -> None:
+        """Note that the mailbox of a token is full."""
+        self._left.setdefault(place_of(token), deque()).append(token)
+
+    def room_in(self, place: Place) -> None:
+        """Offer tokens of a place again."""
+
+    # An attempt, and the end
+
+    def begin(self, record: Record, token: DurableToken[Any]) -> bool:
+        """Note that an attempt begins; wait until that is on disk if it must not run twice."""
+        if record.idempotent or record.begun:
+            return False
+        reply: Reply[None] = Reply()
+        self.writer.put(Write(BEGIN, (token.attempt, record.number), lambda error: reply._set(error=error)))
+        with blocking():
+            reply.result()
+        record.begun = True
+        return True
+
+    def end(
+        self, record: Record, token: DurableToken[Any], state: TokenState, value: Any, error: BaseException | None
+    ) -> None:
+        """Have the end of a token written; then it ends."""
+        result = None
+        if state is TokenState.COMPLETED:
+            try:
+                result = encode_result(token.operation, value)
+            except NotDurable as refusal:
+                state, value, error = TokenState.FAILED, None, refusal
+        dead = None if state in (TokenState.COMPLETED, TokenState.TERMINATED) else 1
+        text = None if error is None else f"{type(error).__name__}: {error}"
+        row_state = states.STATE_OF[state]
+        row = (
+            row_state, time.time(), result, text, token.reason, token.attempt, dead,
+            checksum(record.number, row_state, result, text), record.number,
+        )  # fmt: skip
+        try:
+            self.writer.put(Write(END, row, partial(self._written, record, token, state, value, error)))
+        except Exception:
+            self._leave(record, token)
+
+    def _written(
+        self,
+        record: Record,
+        token: DurableToken[Any],
+        state: TokenState,
+        value: Any,
+        error: BaseException | None,
+        failure: BaseException | None,
+    ) -> None:
+        """Have a token end whose end is on disk, or could not be written; on the thread of the writer."""
+        if failure is None:
+            self._ended.put(partial(self._settle, record, token, state, value, error))
+        else:
+            self._ended.put(partial(self._leave, record, token))
+
+    def _settle(
+        self, record: Record, token: DurableToken[Any], state: TokenState, value: Any, error: BaseException | None
+    ) -> None:
+        record.has_ended, record.is_recording = True, False
+        token._settle(state, value, error)
+
+    def _leave(self, record: Record, token: DurableToken[Any]) -> None:
+        """End the object of a token that is left to the next opening."""
+        self._settle(record, token, TokenState.TERMINATED, None, LeftInJournal(record.uid))
+
+    def _tell_ends(self) -> None:
+        """Run as the thread on which tokens end: code of users is called there, and never on that of the writer."""
+        while (end := self._ended.get()) is not None:
+            end()
+
+
+def operation_of(token: Token[Any]) -> str:
+    """Return what names the call of a token on disk: `module:qualified name`, or `path:method` of an actor's."""
+    place, call = place_of(token), token._call
+    if isinstance(place, ActorPlace):
+        return f"{place.path}:{call[0] if type(call) is tuple else 'on_receive'}"
+    operation = operation_in(call)
+    named = call if operation is None else operation
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def called_by(token: Token[Any]) -> Callable[..., Any]:
+    """Return the function that a token calls; its parameters are those of its arguments."""
+    place, call = place_of(token), token._call
+    if not isinstance(place, ActorPlace):
+        return call  # type: ignore[no-any-return]
+    name = call[0] if type(call) is tuple else "on_receive"
+    return partial(getattr(place.actor_class, name), None)
