@@ -16,6 +16,7 @@ __all__ = [
     "LimitExceeded",
     "MailboxFull",
     "NameTaken",
+    "NotDurable",
     "NotPicklable",
     "PlatformWarning",
     "StartFailed",
@@ -147,6 +148,10 @@ class NotPicklable(TokenGateError, TypeError):
     """An object that was to be sent to another process cannot be pickled; the message names it."""
 
     expected = False
+
+
+class NotDurable(TokenGateError, TypeError):
+    """A call or a result cannot be kept on disk; the message names what, and the remedy."""
 
 
 class LimitExceeded(TokenGateError):
