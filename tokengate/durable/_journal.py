@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +20,8 @@ from tokengate.durable._codec import Codec, checksum, encode_result
 from tokengate.durable._record import Record
 from tokengate.durable._writer import ACCEPT, BEGIN, END, Write, Writer
 from tokengate.operations._operation import operation_in
+
+T = TypeVar("T")
 
 _RESULTS_OF = TokenState.COMPLETED
 
@@ -51,6 +54,27 @@ class OpenJournal:
         self.writer.close(deadline)
         self._ended.put(None)
         self._ends.gone(deadline)
+
+    def call(self, function: Callable[[sqlite3.Connection], T]) -> Reply[T]:
+        """Have a function called by the writer within its transaction, with the connection.
+
+        It runs no code of users. If it raises, what it has written is undone; the others of the transaction are not.
+
+        Returns:
+            its result, or its error, after the commit.
+
+        Raises:
+            JournalFailed: nothing can be written any more.
+        """
+        reply: Reply[T] = Reply()
+        result: T | None = None
+
+        def write(db: sqlite3.Connection) -> None:
+            nonlocal result
+            result = function(db)
+
+        self.writer.put(Write(write, (), lambda error: reply._set(result, error)))
+        return reply
 
     # Acceptance
 

@@ -35,7 +35,8 @@ class Write:
 
     Attributes:
         statement: one of those above, whose rows are written together; or a function, called in the transaction with
-            the connection, in order with the others.
+            the connection, in order with the other functions. What it has written is undone if it raises, and `done`
+            gets its error.
         row: its values.
         done: called by the writer's thread after the commit, with None, or with the error; it must not block, nor run
             code of users.
@@ -44,6 +45,7 @@ class Write:
     statement: str | Callable[[sqlite3.Connection], object]
     row: tuple[Any, ...] = ()
     done: Callable[[BaseException | None], object] | None = None
+    error: Exception | None = attrs.field(default=None, init=False)  # what the function raised
 
 
 class Writer:
@@ -115,7 +117,7 @@ class Writer:
                 self._told_failed(raised)
         for write in batch:
             if write.done is not None:
-                write.done(error)
+                write.done(error or write.error)
 
     def _commit(self, batch: list[Write]) -> None:
         db = self._db
@@ -128,7 +130,7 @@ class Writer:
                 db.executemany(ACCEPT, accepts)
             for write in batch:
                 if callable(write.statement):
-                    write.statement(db)
+                    self._call(write, write.statement)
             if begins:
                 db.executemany(BEGIN, begins)
             if ends:
@@ -139,3 +141,25 @@ class Writer:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+
+    def _call(self, write: Write, function: Callable[[sqlite3.Connection], object]) -> None:
+        """Call a function in the transaction; its own errors are its own, those of the disk are the transaction's."""
+        db = self._db
+        db.execute("SAVEPOINT call")
+        try:
+            function(db)
+        except Exception as error:
+            if not db.in_transaction or _is_of_disk(error):
+                raise
+            db.execute("ROLLBACK TO call")
+            write.error = error
+        db.execute("RELEASE call")
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Tell whether an error says that nothing can be written, and not only this."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (
+        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
+    )  # fmt: skip
