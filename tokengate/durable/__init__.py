@@ -2,6 +2,7 @@
 #
 #   _plugin.py    the plugin: `Journal`
 #   _journal.py   accepts, begins and ends tokens while the gate is open
+#   _backlog.py   rows on disk, and their tokens in memory
 #   _record.py    what is kept of one token, and what it asks of the journal
 #   _codec.py     arguments and results as JSON
 #   _writer.py    the thread that writes: what has come is one transaction

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -13,13 +13,24 @@ from typing import Any, TypeVar
 import msgspec
 
 from actors import ActorSystem, NotDurable, Reply, Token, TokenState, WouldBlock
-from actors.lowlevel import ActorPlace, DaemonThread, DurableToken, Place, blocking, loop_here, place_of
+from actors.lowlevel import (
+    ActorPlace,
+    DaemonThread,
+    DurableToken,
+    OperationPlace,
+    Place,
+    blocking,
+    loop_here,
+    place_of,
+)
 from tokengate._exceptions import LeftInJournal
 from tokengate.durable import _states as states
+from tokengate.durable._backlog import Backlog, Row
 from tokengate.durable._codec import Codec, checksum, encode_result
 from tokengate.durable._record import Record
 from tokengate.durable._writer import ACCEPT, BEGIN, END, Write, Writer
 from tokengate.operations._operation import operation_in
+from tokengate.operations._spec import OperationSpec
 
 T = TypeVar("T")
 
@@ -33,10 +44,19 @@ class OpenJournal:
         system: of the gate.
         run: number of this opening.
         writer: writes to the disk.
+        places: {spec of an operation: its place}.
+
+    Attributes:
+        backlog: rows that have not ended, and their tokens.
     """
 
-    def __init__(self, system: ActorSystem, run: int, writer: Writer) -> None:
+    def __init__(
+        self, system: ActorSystem, run: int, writer: Writer, places: Mapping[OperationSpec, OperationPlace]
+    ) -> None:
         self.system = system
+        self.backlog = Backlog(
+            system, run, places, self._codec, lambda uid, idempotent: Record(self, uid, idempotent=idempotent)
+        )
         self.run = run
         self.writer = writer
         self._codecs: dict[str, Codec] = {}  # {operation: what encodes its calls}
@@ -116,6 +136,16 @@ class OpenJournal:
         if codec is None:
             codec = self._codecs[name] = Codec(name, called_by(token))
         return codec
+
+    # Rows
+
+    def token_of(self, row: Row) -> DurableToken[Any] | None:
+        """Return the token of a row, the one that there is or a new one; None if it is parked."""
+        return self.backlog.token_of(row)
+
+    def offer(self, row: Row) -> bool:
+        """Put the token of a queued row into its mailbox; return False if it is parked. On any thread but a loop's."""
+        return self.backlog.offer(row)
 
     # Full mailboxes
 

@@ -48,7 +48,7 @@ class Journal(Plugin):
         db = connect(self._directory)
         run = begin_run(db, gate.name)
         writer = Writer(db, f"{gate.name}-journal", lambda _error: gate.request_stop())
-        self._journal = OpenJournal(gate._system, run, writer)
+        self._journal = OpenJournal(gate._system, run, writer, gate._operations)
         self._journal.open()
         return self._journal
 
@@ -56,12 +56,12 @@ class Journal(Plugin):
         """Return the spec of its actor."""
         return ChildSpec("journal", JournalActor, args=(self,), restart="temporary")
 
-    def opened(self, gate: Any, /) -> None:
+    def opened(self, _gate: Any, /) -> None:
         """Go on with what earlier runs have left."""
         assert self._journal is not None
         db = reader(self._directory)
         try:
-            go_on(gate, self._journal, db)
+            go_on(self._journal, db)
         finally:
             db.close()
 

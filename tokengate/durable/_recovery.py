@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 import time
-from typing import Any
 
-import msgspec
-
-from actors import Token
-from actors.lowlevel import DurableToken
-from tokengate.durable import _states as states
+from tokengate.durable._backlog import COLUMNS, Row
 from tokengate.durable._journal import OpenJournal
-from tokengate.durable._record import Record
-from tokengate.operations._functions import found_at
-from tokengate.operations._operation import operation_in
 
 
 def begin_run(db: sqlite3.Connection, gate: str) -> int:
@@ -29,22 +20,10 @@ def begin_run(db: sqlite3.Connection, gate: str) -> int:
     return int(run)
 
 
-def go_on(gate: Any, journal: OpenJournal, db: sqlite3.Connection) -> None:
-    """Send the tokens of earlier runs that have not ended."""
-    rows = db.execute(
-        "SELECT uid, operation, path, arguments, priority, tags, state FROM tokens WHERE state < 3 ORDER BY uid"
-    ).fetchall()
-    for uid, name, _path, arguments, priority, tags, state in rows:
-        module, _, qualified = name.partition(":")
-        operation = operation_in(found_at(module, qualified)) if module in sys.modules else None
-        if operation is None:
-            continue  # parked
-        place = gate._operations[operation._spec]
-        token: Token[Any] = place.token(
-            operation._name, operation._function, (), {}, priority, msgspec.json.decode(tags)
-        )
-        token._args, token.kwargs = journal._codec(name, token).decode(arguments)
-        assert isinstance(token, DurableToken)
-        record = token.record = Record(journal, uid, idempotent=place.properties.idempotent)
-        record.is_accepted, record.begun = True, state == states.BEGUN
-        place.send(token)
+def go_on(journal: OpenJournal, db: sqlite3.Connection) -> None:
+    """Offer the tokens of earlier runs that have not ended."""
+    found = db.execute(
+        f"SELECT {COLUMNS} FROM tokens WHERE state IN (1, 2) AND uid < ? ORDER BY uid", (journal.run << 40,)
+    )
+    for row in map(Row._make, found.fetchall()):
+        journal.offer(row)
