@@ -51,7 +51,7 @@ from actors.system._system import listed, system_of
 from actors.tokens._extras import NO_EXTRAS
 from actors.tokens._hold import Hold
 from actors.tokens._properties import INSTEAD, Properties, checked_properties
-from actors.tokens._token import NO_KWARGS, NO_TAGS, DurableToken
+from actors.tokens._token import NO_KWARGS, NO_TAGS, DurableToken, make_token
 
 __all__ = [
     "AFFINITIES",
@@ -128,6 +128,7 @@ __all__ = [
     "is_cancellation",
     "listed",
     "loop_here",
+    "make_token",
     "mark",
     "memory",
     "monitor",

@@ -177,6 +177,11 @@ class TokenRecord(Protocol):
         """Whether its end is on its way to the disk."""
         ...
 
+    @property
+    def follows(self) -> bool:
+        """Whether the token does not run, and ends as that does which has this uid."""
+        ...
+
     def begin(self, token: Any, /) -> bool:
         """Note that an attempt begins, on disk if it must not run twice; return whether that took a wait."""
         ...

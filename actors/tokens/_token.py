@@ -428,6 +428,10 @@ class DurableToken(Token[T]):
 
     record: TokenRecord | None
 
+    @property
+    def uid(self) -> Any:
+        return super().uid if self.record is None else self.record.uid
+
     def _begin(self, now: float) -> None:
         record = self.record
         if record is not None and record.begin(self):
@@ -439,6 +443,8 @@ class DurableToken(Token[T]):
         record = self.record
         if record is None or record.has_ended:
             return super()._settle(state, value, error)
+        if record.follows:
+            return self._settle_alike(state, value, error)
         policy = self._extras.policy
         if policy is not None:
             end = policy.end(self, state, value, error)
@@ -446,6 +452,22 @@ class DurableToken(Token[T]):
                 return False
             state, value, error = end
         return record.end(self, state, value, error)
+
+    def _settle_alike(self, state: TokenState, value: Any, error: BaseException | None) -> bool:
+        """End as the token does whose record this one has; observers know that one."""
+        if self._place.system.live.pop(self.id, None) is None:
+            return False
+        self._value, self._error = value, error
+        self.finished_at = self._place.system.clock()
+        self._context = self._call = None
+        self._args, self.kwargs = (), NO_KWARGS
+        self._end = state
+        self._done = True
+        self._run_callbacks()
+        return True
+
+    def _withdraw(self) -> bool:
+        return (self.record is not None and self.record.follows) or super()._withdraw()
 
 
 # So a token is a `pykka.Future` to `isinstance`, without the `__dict__` that it would have with that base from the

@@ -5,6 +5,7 @@
 #   _backlog.py   rows on disk, and their tokens in memory
 #   _record.py    what is kept of one token, and what it asks of the journal
 #   _codec.py     arguments and results as JSON
+#   _keys.py      rows by uid and by key: made in the journal, attached to
 #   _writer.py    the thread that writes: what has come is one transaction
 #   _store.py     the database: its tables and connections
 #   _states.py    states of rows

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -17,7 +19,6 @@ from actors.lowlevel import (
     ActorPlace,
     DaemonThread,
     DurableToken,
-    OperationPlace,
     Place,
     blocking,
     loop_here,
@@ -27,10 +28,11 @@ from tokengate._exceptions import LeftInJournal
 from tokengate.durable import _states as states
 from tokengate.durable._backlog import Backlog, Row
 from tokengate.durable._codec import Codec, checksum, encode_result
+from tokengate.durable._keys import Tokens, submit_row
 from tokengate.durable._record import Record
+from tokengate.durable._store import reader
 from tokengate.durable._writer import ACCEPT, BEGIN, END, Write, Writer
 from tokengate.operations._operation import operation_in
-from tokengate.operations._spec import OperationSpec
 
 T = TypeVar("T")
 
@@ -41,28 +43,33 @@ class OpenJournal:
     """What keeps the durable tokens of an open gate.
 
     Args:
-        system: of the gate.
+        gate: the gate.
+        directory: that of the journal.
         run: number of this opening.
         writer: writes to the disk.
-        places: {spec of an operation: its place}.
 
     Attributes:
         backlog: rows that have not ended, and their tokens.
     """
 
-    def __init__(
-        self, system: ActorSystem, run: int, writer: Writer, places: Mapping[OperationSpec, OperationPlace]
-    ) -> None:
-        self.system = system
+    def __init__(self, gate: Any, directory: Path, run: int, writer: Writer) -> None:
+        self.gate = gate
+        self.system: ActorSystem = gate._system
+        self.directory = directory
         self.backlog = Backlog(
-            system, run, places, self._codec, lambda uid, idempotent: Record(self, uid, idempotent=idempotent)
+            self.system,
+            run,
+            gate._operations,
+            self._codec,
+            lambda uid, idempotent: Record(self, uid, idempotent=idempotent),
         )
         self.run = run
         self.writer = writer
+        self.tokens = Tokens(self)
         self._codecs: dict[str, Codec] = {}  # {operation: what encodes its calls}
         self._left: dict[Place, deque[DurableToken[Any]]] = {}  # those that found their mailbox full
         self._ended: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._ends = DaemonThread(self._tell_ends, f"{system.name}-journal-ends")
+        self._ends = DaemonThread(self._tell_ends, f"{gate.name}-journal-ends")
 
     def open(self) -> None:
         """Start the threads."""
@@ -96,7 +103,16 @@ class OpenJournal:
         self.writer.put(Write(write, (), lambda error: reply._set(result, error)))
         return reply
 
+    def _record(self, uid: int, idempotent: bool) -> Record:
+        return Record(self, uid, idempotent=idempotent)
+
+    def reading(self) -> closing[sqlite3.Connection]:
+        """Return a connection that reads, for a `with`; not on a loop."""
+        return closing(reader(self.directory))
+
     # Acceptance
+
+    submit_row = submit_row
 
     def accept(self, token: DurableToken[Any]) -> bool:
         """Have the acceptance of a token written, and wait for that."""
@@ -211,6 +227,7 @@ class OpenJournal:
     ) -> None:
         record.has_ended, record.is_recording = True, False
         token._settle(state, value, error)
+        self.tokens.ended(record.number, state, value, error)
 
     def _leave(self, record: Record, token: DurableToken[Any]) -> None:
         """End the object of a token that is left to the next opening."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
-from actors import CpuActor
+from actors import CpuActor, Token
 from supervisors import ChildSpec
+from tokengate._exceptions import JournalFailed
 from tokengate.control.registry._plugin import Plugin
 from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._journal import OpenJournal
+from tokengate.durable._keys import attach
 from tokengate.durable._recovery import begin_run, go_on
 from tokengate.durable._store import connect, reader
 from tokengate.durable._writer import Writer
@@ -48,7 +51,7 @@ class Journal(Plugin):
         db = connect(self._directory)
         run = begin_run(db, gate.name)
         writer = Writer(db, f"{gate.name}-journal", lambda _error: gate.request_stop())
-        self._journal = OpenJournal(gate._system, run, writer, gate._operations)
+        self._journal = OpenJournal(gate, self._directory, run, writer)
         self._journal.open()
         return self._journal
 
@@ -64,6 +67,27 @@ class Journal(Plugin):
             go_on(self._journal, db)
         finally:
             db.close()
+
+    @overload
+    def attach(self, uid: str, /) -> Token[Any]: ...
+    @overload
+    def attach(self, operation: Callable[..., Any] | str, /, *, key: str | int) -> Token[Any]: ...
+    def attach(self, what: Any, /, *, key: str | int | None = None) -> Token[Any]:
+        """Return a token of a row on disk: the one that runs, or one that ends as that does, or has ended.
+
+        Args:
+            what: a uid, such as `"17.4242"`; or, with a key, an operation or its name, `"module:qualified name"`.
+            key: the key.
+
+        Raises:
+            LookupError: there is no such row; ended ones are removed after the retention of the journal.
+            ValueError: the uid is none.
+            WouldBlock: on the thread of a loop, which must not read the disk.
+            JournalFailed: no gate is open with this journal.
+        """
+        if self._journal is None:
+            raise JournalFailed("the journal is not open: open a gate with it first")
+        return attach(self._journal, what, key)
 
     def _close(self) -> None:
         if self._journal is not None:

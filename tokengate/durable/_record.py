@@ -33,11 +33,13 @@ class Record:
         is_recording: whether its end is on its way to the disk.
         recoveries: deaths of processes in which it had begun.
         begun: whether it is on disk that it may have begun.
+        follows: whether the token does not run, and ends as that does which has this uid.
     """
 
     __slots__ = (
         "_claim",
         "begun",
+        "follows",
         "has_ended",
         "idempotent",
         "is_accepted",
@@ -51,7 +53,7 @@ class Record:
         self.journal = journal
         self.number = number
         self.idempotent = idempotent
-        self.is_accepted = self.has_ended = self.is_recording = self.begun = False
+        self.is_accepted = self.has_ended = self.is_recording = self.begun = self.follows = False
         self.recoveries = 0
         self._claim: list[None] = [None]  # the thread that takes it writes the end
 
