@@ -10,9 +10,12 @@
 #   _store.py     the database: its tables and connections
 #   _states.py    states of rows
 #   _files.py     the directory: its checks, its lock
+#   _submit.py    `submit_to`, for other processes of the user
+#   _inbox.py     the files that these leave
 #   _recovery.py  what the run before has left
 """Durable tokens and schedules: `Gate("shop", plugins=[Journal("/var/lib/shop")])`."""
 
 from tokengate.durable._plugin import Journal
+from tokengate.durable._submit import Submitted, Submitter, submit_to
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "Submitted", "Submitter", "submit_to"]
