@@ -31,6 +31,7 @@ from tokengate.durable._codec import Codec, checksum, encode_result
 from tokengate.durable._keys import Tokens, submit_row
 from tokengate.durable._record import Record
 from tokengate.durable._store import reader
+from tokengate.durable._ticker import Ticker
 from tokengate.durable._writer import ACCEPT, BEGIN, END, Write, Writer
 from tokengate.operations._operation import operation_in
 
@@ -69,15 +70,18 @@ class OpenJournal:
         self._codecs: dict[str, Codec] = {}  # {operation: what encodes its calls}
         self._left: dict[Place, deque[DurableToken[Any]]] = {}  # those that found their mailbox full
         self._ended: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self.ticker = Ticker(f"{self.system.name}-journal-ticks")
         self._ends = DaemonThread(self._tell_ends, f"{gate.name}-journal-ends")
 
     def open(self) -> None:
         """Start the threads."""
         self.writer.open()
         self._ends.begin()
+        self.ticker.open()
 
     def close(self, deadline: float) -> None:
         """Write what is left, and end the threads."""
+        self.ticker.close(deadline)
         self.writer.close(deadline)
         self._ended.put(None)
         self._ends.gone(deadline)
