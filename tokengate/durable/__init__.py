@@ -16,7 +16,8 @@
 #   _recovery.py  what the run before has left
 """Durable tokens and schedules: `Gate("shop", plugins=[Journal("/var/lib/shop")])`."""
 
+from tokengate.durable._inbox import InboxRefused
 from tokengate.durable._plugin import Journal
 from tokengate.durable._submit import Submitted, Submitter, submit_to
 
-__all__ = ["Journal", "Submitted", "Submitter", "submit_to"]
+__all__ = ["InboxRefused", "Journal", "Submitted", "Submitter", "submit_to"]

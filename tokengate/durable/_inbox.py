@@ -6,15 +6,21 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 import msgspec
 
+from actors import Reply
 from tokengate.durable._codec import LARGEST
+from tokengate.durable._keys import OpenedJournal as _KeyedJournal
+from tokengate.durable._keys import submit_row
 from tokengate.durable._submit import INBOX
+
+T = TypeVar("T")
 
 SECONDS: Final = 0.1
 """Between two looks."""
@@ -50,23 +56,46 @@ class InboxRefused:
     why: str
 
 
+class OpenedJournal(_KeyedJournal, Protocol):
+    """The open journal, as the inbox uses it."""
+
+    @property
+    def directory(self) -> Path: ...
+
+    def call(self, function: Callable[[sqlite3.Connection], T], /) -> Reply[T]:
+        """Have a function called within a transaction of the writer."""
+        ...
+
+    def offer_new(self, uids: Sequence[int], /) -> None:
+        """Offer the rows with these uids that are queued."""
+        ...
+
+
 class Inbox:
     """The files that other processes have left for a journal.
 
     Args:
-        directory: of the journal.
-        gate: name of the gate.
-        publish: publishes an event.
+        journal: the open journal.
     """
 
-    def __init__(self, directory: Path, gate: str, publish: Callable[[object], object]) -> None:
-        self._folder = directory / INBOX
+    def __init__(self, journal: OpenedJournal) -> None:
+        self._journal = journal
+        self._folder = journal.directory / INBOX
         self._new = self._folder / "new"
-        self._gate = gate
-        self._publish = publish
         self._seen = -1  # time of the last change of the folder, in nanoseconds, when it was found empty
 
-    def waiting(self) -> list[str]:
+    def take(self) -> None:
+        """Move the files that are there into the database, and offer their tokens; on the thread of the ticker."""
+        while names := self._waiting():
+            uids, bad = self._journal.call(partial(self._submit, names)).result()
+            for name in names:  # if the process dies before this, their keys are taken
+                if name not in bad:
+                    (self._new / name).unlink(missing_ok=True)
+            for name, why in bad.items():
+                self._put_aside(name, why)
+            self._journal.offer_new(uids)
+
+    def _waiting(self) -> list[str]:
         """Return the names of the oldest files; one call of the system while there are none."""
         try:
             changed = os.stat(self._new).st_mtime_ns
@@ -79,28 +108,26 @@ class Inbox:
             self._seen = changed
         return names[:_AT_ONCE]
 
-    def move(
-        self, db: sqlite3.Connection, names: list[str], submit: Callable[[sqlite3.Connection, Call], object]
-    ) -> None:
-        """Submit the calls of files, within a transaction of the writer; each by itself.
-
-        Args:
-            db: the connection.
-            names: of the files.
-            submit: writes the row of a call; raises `ValueError` or `TypeError` for one that it refuses.
-        """
+    def _submit(self, names: list[str], db: sqlite3.Connection) -> tuple[list[int], dict[str, str]]:
+        """Submit the calls of files, within a transaction; return the uids of the new rows, and {bad file: why}."""
+        uids: list[int] = []
+        bad: dict[str, str] = {}
         for name in names:
             try:
-                submit(db, self._read(name))
+                call = self._read(name)
             except FileNotFoundError:  # removed by hand
-                pass
-            except (ValueError, TypeError, OSError) as error:
-                self._put_aside(name, f"{type(error).__name__}: {error}")
-
-    def forget(self, names: list[str]) -> None:
-        """Remove files whose rows are on disk; if the process dies before that, their keys are taken."""
-        for name in names:
-            (self._new / name).unlink(missing_ok=True)
+                continue
+            except (ValueError, OSError) as error:
+                bad[name] = str(error)
+                continue
+            place, _, _ = call.operation.rpartition(":")
+            uid, is_new = submit_row(
+                self._journal, db, call.operation, msgspec.json.encode(call.arguments), key=call.key, tags=call.tags,
+                priority=call.priority, path=place if "/" in place else "",
+            )  # fmt: skip
+            if is_new:
+                uids.append(uid)
+        return uids, bad
 
     def _read(self, name: str) -> Call:
         file = os.open(self._new / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -113,10 +140,7 @@ class Inbox:
     def _put_aside(self, name: str, why: str) -> None:
         bad = self._folder / "bad"
         bad.mkdir(mode=0o700, exist_ok=True)
-        try:
-            os.rename(self._new / name, bad / name)
-        except OSError:
-            _logger.exception("a file of the inbox cannot be moved: %s", self._new / name)
-            return
-        _logger.error("a file of the inbox is no call, and is in %s: %s", bad / name, why)
-        self._publish(InboxRefused(self._gate, name, why))
+        os.rename(self._new / name, bad / name)
+        _logger.error("a file of the inbox is no call, and was moved to %s: %s", bad / name, why)
+        gate = self._journal.gate.name
+        self._journal.system.publish(InboxRefused(gate, name, why))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from actors.lowlevel import (
 )
 from tokengate._exceptions import LeftInJournal
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import Backlog, Row
+from tokengate.durable._backlog import COLUMNS, Backlog, Row
 from tokengate.durable._codec import Codec, checksum, encode_result
 from tokengate.durable._keys import Tokens, submit_row
 from tokengate.durable._record import Record
@@ -166,6 +166,19 @@ class OpenJournal:
     def offer(self, row: Row) -> bool:
         """Put the token of a queued row into its mailbox; return False if it is parked. On any thread but a loop's."""
         return self.backlog.offer(row)
+
+    def offer_new(self, uids: Sequence[int]) -> None:
+        """Offer the rows with these uids that are queued; on any thread but a loop's."""
+        with self.reading() as db:
+            for at in range(0, len(uids), 500):
+                some = uids[at : at + 500]
+                where = ",".join("?" * len(some))
+                found = db.execute(
+                    f"SELECT {COLUMNS} FROM tokens WHERE state = {states.QUEUED} AND uid IN ({where}) ORDER BY uid",
+                    some,
+                )
+                for row in map(Row._make, found.fetchall()):
+                    self.offer(row)
 
     # Full mailboxes
 

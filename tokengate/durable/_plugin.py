@@ -13,6 +13,7 @@ from supervisors import ChildSpec
 from tokengate._exceptions import JournalFailed
 from tokengate.control.registry._plugin import Plugin
 from tokengate.durable._files import OwnedDirectory
+from tokengate.durable._inbox import SECONDS, Inbox
 from tokengate.durable._journal import OpenJournal
 from tokengate.durable._keys import attach
 from tokengate.durable._recovery import begin_run, go_on
@@ -67,6 +68,9 @@ class Journal(Plugin):
             go_on(self._journal, db)
         finally:
             db.close()
+        inbox = Inbox(self._journal)
+        inbox.take()
+        self._journal.ticker.every(SECONDS, inbox.take)
 
     @overload
     def attach(self, uid: str, /) -> Token[Any]: ...
