@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -34,10 +33,22 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(len(os.sched_getaffinity(0)), 8) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Undo what a shell does to a program in the background: SIGINT is ignored there, and in the programs it starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.dont_write_bytecode:
+        _keep_bytecode(config.rootpath / ".pytest_cache" / "bytecode")
+
+
+def _keep_bytecode(folder: Path) -> None:
+    """Have no process of a run compile what one has compiled, also where Python is told to write no bytecode.
+
+    It is kept in a directory of its own then, and not beside the sources.
+    """
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(folder)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
 
 
 def _own_threads() -> set[threading.Thread]:
@@ -48,30 +59,6 @@ def _replacements(before: set[threading.Thread]) -> set[threading.Thread]:
     """Return the CPU threads of the default system, if there are no more of them than there were before."""
     default = {thread for thread in threading.enumerate() if thread.name.startswith(_DEFAULT)}
     return default if len(default) <= sum(thread.name.startswith(_DEFAULT) for thread in before) else set()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Have the programs that tests start compile nothing twice, also where Python is told to write no bytecode.
-
-    It is kept in a directory of its own then, for all processes of a run, and not beside the sources.
-    """
-    if not sys.dont_write_bytecode:
-        yield
-        return
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "bytecode"
-    folder.mkdir(exist_ok=True)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        patched.setenv("PYTHONPYCACHEPREFIX", str(folder))
-        with (folder / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if lock.tell() == 0:  # no other process has
-                imports = "import multiprocessing, tokengate.cli, tokengate.demo"
-                subprocess.run([sys.executable, "-c", imports], check=True)
-                lock.write("done")
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -91,7 +78,7 @@ def _patient_clients() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def programs(_bytecode: None) -> Iterator[None]:
+def programs() -> Iterator[None]:
     """Programs of `programs` can be run."""
     with forking():
         yield
