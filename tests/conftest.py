@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -49,6 +50,17 @@ def _keep_bytecode(folder: Path) -> None:
     sys.dont_write_bytecode, sys.pycache_prefix = False, str(folder)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+
+
+def pytest_collection() -> None:
+    """Look for no garbage while tests are collected: what is made then stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Pass over it in later collections, too."""
+    gc.freeze()
+    gc.enable()
 
 
 def _own_threads() -> set[threading.Thread]:

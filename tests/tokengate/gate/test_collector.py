@@ -18,9 +18,10 @@ MANY = 5_000  # objects; Python itself sets fewer aside as it starts
 @pytest.fixture(autouse=True)
 def _collector_as_before() -> Iterator[None]:
     before = gc.get_threshold()
+    gc.unfreeze()  # what the tests of a run have in common
     yield
     gc.set_threshold(*before)
-    gc.unfreeze()
+    gc.freeze()
 
 
 def tuned(name: str) -> Gate:
