@@ -89,6 +89,15 @@ def _patient_clients() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def frequent_looks() -> Iterator[None]:
+    """Recovery looks a hundred times a second, for tests of what it completes after its second look."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("_LOOK", "_IDLE_LOOK"):
+            patched.setattr(f"actors.system._recovery.{name}", 0.01)
+        yield
+
+
 @pytest.fixture(scope="session")
 def programs() -> Iterator[None]:
     """Programs of `programs` can be run."""

@@ -16,6 +16,8 @@ from actors.kinds._operation_place import OperationPlace
 from actors.mailboxes import _held_tokens, _lanes, _mailbox
 from actors.places._notice import Notice
 
+pytestmark = pytest.mark.usefixtures("frequent_looks")
+
 LIMIT = 10.0
 
 FILES = {str(module.__file__) for module in (_mailbox, _lanes, _held_tokens)}

@@ -23,6 +23,8 @@ from actors.places import _life
 from actors.processes._operation_drain import OperationDrain
 from actors.system._recovery import Recovery, _locals
 
+pytestmark = pytest.mark.usefixtures("frequent_looks")
+
 LIMIT = 30.0
 
 Until = Callable[[Callable[[], bool]], None]

@@ -12,6 +12,8 @@ from actors.tokens import _token
 from actors.tokens._extras import NO_EXTRAS, Extras
 from actors.tokens._hold import Hold
 
+pytestmark = pytest.mark.usefixtures("frequent_looks")
+
 
 def test_a_token_that_ends_as_it_began_has_no_extras(system: ActorSystem) -> None:
     """A token that nothing was asked of shares the empty extras."""

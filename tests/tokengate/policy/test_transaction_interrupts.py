@@ -14,6 +14,8 @@ from tokengate import Gate, token
 from tokengate.policy._transaction import entered
 from tokengate.types import Done
 
+pytestmark = pytest.mark.usefixtures("frequent_looks")
+
 STRIKES = 400 if TORTURE else 3  # of each way; there are less than 400 points
 
 
