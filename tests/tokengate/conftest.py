@@ -11,9 +11,18 @@ from gated_code import LIMIT, Door
 from interleave import Grain, Stage
 from raced_policies import playing
 from running_tokens import KINDS, Kind
+from tiers import in_ci
 
 from actors.mailboxes._mailbox import Drainer, Mailbox
 from actors.processes._operation_drain import OperationSlot
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave generators in child processes to CI; functions and methods there, and generators here, are in every run."""
+    for item in items:
+        kind = item.callspec.params.get("kind") if hasattr(item, "callspec") else None
+        if isinstance(kind, Kind) and kind.process and "generator" in kind.name:
+            item.add_marker(in_ci)
 
 
 @pytest.fixture(autouse=True)
