@@ -187,9 +187,10 @@ def test_an_idle_thread_keeps_nothing_alive(
 
 
 def test_spares_come_for_threads_that_block_unseen_and_go_again(
-    system: ActorSystem, until: Callable[[Callable[[], bool]], None]
+    system: ActorSystem, until: Callable[[Callable[[], bool]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps that use no CPU time while there is work do not hold the others up, however many they are."""
+    monkeypatch.setattr("actors.concurrency._dispatcher._SPARE_IDLE", 0.1)
     pool = system.dispatcher
     leave = threading.Event()
     blocking = [Quanta(lambda: leave.wait(LIMIT)) for _ in range(pool.size + 3)]

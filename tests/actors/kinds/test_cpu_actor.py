@@ -49,8 +49,11 @@ def test_nesting_deeper_than_the_number_of_threads_does_not_deadlock(
     until(lambda: system.dispatcher.statistics().blocked == 0)  # a look that takes one for stalled may be the latest
 
 
-def test_spares_go_again_when_idle(start: Any, system: ActorSystem, doors: Any, until: Any) -> None:
+def test_spares_go_again_when_idle(
+    start: Any, system: ActorSystem, doors: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Threads beyond the dispatcher's size end when they have nothing to do."""
+    monkeypatch.setattr("actors.concurrency._dispatcher._SPARE_IDLE", 0.1)
     door = doors()
 
     class Waiter(CpuActor):

@@ -388,6 +388,7 @@ def test_a_hung_disk_refuses_after_two_seconds_and_then_at_once(
     """Case 17: a verb that was refused is on record as such when the disk answers again; releases go on."""
     for module in ("_log", "_writer"):
         monkeypatch.setattr(f"tokengate.audit.{module}.SECONDS", 0.2)
+    monkeypatch.setattr("tokengate.audit._writer._LATER", 0.05)
     disk = PlannedDisk()
     hanging = Hanging(name)
     disk.fault = hanging
@@ -479,8 +480,11 @@ def test_a_log_that_fails_tries_once_more_when_it_closes(directory: Path, caplog
     assert "1 audit records of gate 'shop' are lost" in caplog.text
 
 
-def test_a_log_on_a_hung_disk_closes_in_time(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_on_a_hung_disk_closes_in_time(
+    directory: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The thread is left behind, which the log of the process says."""
+    monkeypatch.setattr("tokengate.audit._writer._LATER", 0.05)
     hanging = Hanging("write")
     log = opened(directory, PlannedDisk(hanging))
     log.add(Entry(kind="login"))

@@ -311,6 +311,8 @@ def test_tokens_count_for_the_rate_of_their_own_key(gate: Gate) -> None:
     free = [third.submit(1), third.submit(1)]
     assert [each.result(LIMIT)[1] for each in free] == [2, 2]
     wait_until_throttled(gate, mixed[0].uid)
+    for each in mixed:
+        each.cancel()
 
 
 def test_a_batch_counts_once_for_a_breaker(gate: Gate) -> None:

@@ -412,7 +412,7 @@ def test_a_drainer_that_keeps_many_tokens_back_lets_other_tasks_of_its_loop_run(
 
     operation = token(policy=Policy(throttle=Throttle(concurrency=1)), concurrency=2)(hang)
     place = gate._operations[operation._spec]
-    operation.submit()
+    first = operation.submit()
     assert waits.wait(LIMIT)
 
     @token
@@ -430,6 +430,6 @@ def test_a_drainer_that_keeps_many_tokens_back_lets_other_tasks_of_its_loop_run(
     blocker.release.set()
 
     assert looked.result(LIMIT) < 2_000
-    for one in others:
+    for one in (first, *others):
         one.cancel()
     assert blocking.result(LIMIT) == "released"

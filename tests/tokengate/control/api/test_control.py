@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 from made_events import made_event
+from tiers import IN_CI
 
 from actors import Token, UnknownActor
 from tokengate import Gate, token
@@ -381,7 +382,7 @@ def one() -> int:
 
 def test_what_happens_after_watch_has_returned_is_not_missed(real_control: Control) -> None:
     """Though nobody has asked for an item yet."""
-    for _ in range(20):
+    for _ in range(20 if IN_CI else 5):
         with real_control.watch("operation=one") as following:
             sent = one.submit()
             first = next(following)
