@@ -59,6 +59,11 @@ def submits_to_gate() -> bool:
     return child is not None and sys.modules[f"{CHILD}._current_worker"].current_worker.connection is not None
 
 
+def ask_gate(*item: Any) -> Any:
+    """Make a request of this child process to its gate, and wait for the answer."""
+    return sys.modules[f"{CHILD}._current_worker"].current_worker.ask(*item)
+
+
 def gates_operation(
     key: str, name: str, priority: int, tags: Mapping[str, str], identity: str | int | None = None
 ) -> Any:

@@ -2,7 +2,7 @@
 
 from actors._child._command import commands_of, consent_of, mark
 from actors._child._yields import refuse_yield
-from actors._in_child import gates_operation, submits_to_gate
+from actors._in_child import ask_gate, gates_operation, submits_to_gate
 from actors.concurrency._alarm import Alarm
 from actors.concurrency._blocking import blocking, current_turn, loop_here, nesting, refusal
 from actors.concurrency._condition import Condition
@@ -108,6 +108,7 @@ __all__ = [
     "at_home",
     "attach",
     "await_free",
+    "ask_gate",
     "blocking",
     "carried_as",
     "checked_properties",

@@ -195,6 +195,15 @@ class TokenRecord(Protocol):
         ...
 
 
+    def find_step(self, path: str, /) -> tuple[int, Any]:
+        """Return the count of a step that the token's code begins, and a `Reply` with its value, or None."""
+        ...
+
+    def add_step(self, path: str, nth: int, value: bytes, /) -> Any:
+        """Have the value of a step written; return a `Reply`, which is set when it is on disk."""
+        ...
+
+
 class TokenGovernor(Protocol):
     """What the tokens of a place are held to."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
-from tokengate import token
+from tokengate import CpuActor, token
+from tokengate.durable import step
 
 
 def note(path: str, line: str) -> None:
@@ -55,3 +57,64 @@ async def in_asyncio(ledger: str, number: int) -> int:
 def in_process(ledger: str, number: int) -> int:
     note(ledger, f"run {number}")
     return number
+
+
+# Steps: the first run of each dies within the second "load", with its gate.
+
+
+def counted(ledger: str) -> int:
+    note(ledger, "count")
+    return 3
+
+
+def loaded(ledger: str, number: int) -> tuple[int, str]:
+    note(ledger, f"load {number}")
+    if number == 1 and noted(ledger).count("load 1") == 1:
+        os.kill(int(noted(f"{ledger}.pid")[0]), 9)
+        signal.pause()
+    return number, f"row {number}"
+
+
+async def counted_async(ledger: str) -> int:
+    return counted(ledger)
+
+
+async def loaded_async(ledger: str, number: int) -> tuple[int, str]:
+    return loaded(ledger, number)
+
+
+def _imported(ledger: str) -> list[str]:
+    return [step("load", loaded, ledger, number)[1] for number in range(step("count", counted, ledger))]
+
+
+async def _imported_async(ledger: str) -> list[str]:
+    count = await step("count", counted_async, ledger)
+    return [(await step("load", loaded_async, ledger, number))[1] for number in range(count)]
+
+
+@token(durable=True, idempotent=True)
+def steps_in_cpu(ledger: str) -> list[str]:
+    return _imported(ledger)
+
+
+@token(durable=True, idempotent=True, affinity="process")
+def steps_in_process(ledger: str) -> list[str]:
+    return _imported(ledger)
+
+
+@token(durable=True, idempotent=True)
+async def steps_in_trio(ledger: str) -> list[str]:
+    return await _imported_async(ledger)
+
+
+@token(durable=True, idempotent=True, affinity="asyncio")
+async def steps_in_asyncio(ledger: str) -> list[str]:
+    return await _imported_async(ledger)
+
+
+class StepsInActor(CpuActor):
+    durable = ("imported",)
+    idempotent = True
+
+    def imported(self, ledger: str) -> list[str]:
+        return _imported(ledger)

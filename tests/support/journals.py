@@ -25,3 +25,8 @@ def rows(directory: Path, what: str = "*", where: str = "1") -> list[dict[str, A
         return [dict(row) for row in db.execute(f"SELECT {what} FROM tokens WHERE {where} ORDER BY uid")]
     finally:
         db.close()
+
+
+def all_have_ended(directory: Path) -> bool:
+    """Tell whether no token on disk is left to run."""
+    return not rows(directory, "uid", "state < 3")

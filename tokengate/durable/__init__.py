@@ -3,6 +3,8 @@
 #   _plugin.py    the plugin: `Journal`
 #   _journal.py   accepts, begins and ends tokens while the gate is open
 #   _backlog.py   rows on disk, and their tokens in memory
+#   _step.py      `step`
+#   _steps.py     the steps of one run of a token
 #   _record.py    what is kept of one token, and what it asks of the journal
 #   _codec.py     arguments and results as JSON
 #   _keys.py      rows by uid and by key: made in the journal, attached to
@@ -18,6 +20,8 @@
 
 from tokengate.durable._inbox import InboxRefused
 from tokengate.durable._plugin import Journal
+from tokengate.durable._step import step
 from tokengate.durable._submit import Submitted, Submitter, submit_to
 
 __all__ = ["InboxRefused", "Journal", "Submitted", "Submitter", "submit_to"]
+__all__ = ["Journal", "Submitted", "Submitter", "step", "submit_to"]

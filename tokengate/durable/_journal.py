@@ -136,6 +136,7 @@ class OpenJournal:
         name = operation_of(token)
         text = self._codec(name, token).encode(token.args, token.kwargs)
         record = Record(self, self.run << 40 | token.id, idempotent=token._place.properties.idempotent)
+        record.fresh = True
         row = (
             record.number, name, token.actor, None, None, text, checksum(record.number, name, text), token.priority,
             msgspec.json.encode(dict(token.tags)).decode(), token.parent, None, None, None, None, states.QUEUED, 0, 0,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import threading
+from typing import Any, Final, Protocol
 
-from actors import TokenState
+from actors import Reply, TokenState
+from tokengate.durable._steps import Caller, Steps
+
+_making_steps: Final = threading.Lock()
 
 
-class Keeper(Protocol):
+class Keeper(Caller, Protocol):
     """The journal that keeps a record."""
 
     def begin(self, record: Record, token: Any, /) -> bool:
@@ -34,12 +38,15 @@ class Record:
         recoveries: deaths of processes in which it had begun.
         begun: whether it is on disk that it may have begun.
         follows: whether the token does not run, and ends as that does which has this uid.
+        fresh: whether no run of it can have recorded a step.
     """
 
     __slots__ = (
         "_claim",
+        "_steps",
         "begun",
         "follows",
+        "fresh",
         "has_ended",
         "idempotent",
         "is_accepted",
@@ -54,6 +61,8 @@ class Record:
         self.number = number
         self.idempotent = idempotent
         self.is_accepted = self.has_ended = self.is_recording = self.begun = self.follows = False
+        self.fresh = False
+        self._steps: Steps | None = None  # of the run that goes on
         self.recoveries = 0
         self._claim: list[None] = [None]  # the thread that takes it writes the end
 
@@ -64,7 +73,26 @@ class Record:
 
     def begin(self, token: Any) -> bool:
         """Note that an attempt begins; return whether that took a wait."""
+        if self._steps is not None:
+            self._steps, self.fresh = None, False
         return self.journal.begin(self, token)
+
+    @property
+    def steps(self) -> Steps:
+        """The steps of the run that goes on."""
+        if self._steps is None:
+            with _making_steps:
+                if self._steps is None:
+                    self._steps = Steps(self.journal, self.number, fresh=self.fresh)
+        return self._steps
+
+    def find_step(self, path: str) -> tuple[int, Reply[bytes | None]]:
+        """Return the count of a step that begins, and its value; for a child process."""
+        return self.steps.find(path)
+
+    def add_step(self, path: str, nth: int, value: bytes) -> Reply[None]:
+        """Have the value of a step written."""
+        return self.steps.add(path, nth, value)
 
     def end(self, token: Any, state: TokenState, value: Any, error: BaseException | None) -> bool:
         """Have the end written, once."""

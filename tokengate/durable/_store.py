@@ -24,7 +24,7 @@ CREATE INDEX tokens_parked ON tokens(operation) WHERE state = 3;
 CREATE INDEX tokens_due ON tokens(due) WHERE state = 0;
 CREATE INDEX tokens_ended ON tokens(ended) WHERE ended IS NOT NULL;
 CREATE INDEX tokens_dead ON tokens(uid) WHERE dead IS NOT NULL;
-CREATE TABLE steps(uid INTEGER, name TEXT, nth INTEGER, value BLOB, PRIMARY KEY(uid, name, nth)) WITHOUT ROWID;
+CREATE TABLE steps(uid INTEGER, name TEXT, nth INTEGER, seq INTEGER, value BLOB, PRIMARY KEY(uid, name, nth)) WITHOUT ROWID;
 CREATE TABLE saved(path TEXT PRIMARY KEY, uid INTEGER, value BLOB, crc INTEGER) WITHOUT ROWID;
 CREATE TABLE schedules(name TEXT PRIMARY KEY, spec TEXT, paused REAL, last_due REAL, last_uid INTEGER, skipped INTEGER,
     "by" TEXT, reason TEXT) WITHOUT ROWID;

@@ -313,6 +313,13 @@ class Request:
         """Send a value, unless the request is answered; tell whether the child gets it."""
         return self._end() and self._requests.reply(self, value)
 
+    def answer_with(self, reply: Reply[Any], value_of: Callable[[Any], object]) -> None:
+        """Send what a function makes of the value of a reply, or its error."""
+        if reply._error is None:
+            self.answer(value_of(reply._value))
+        else:
+            self.fail(reply._error)
+
     def answer_as(self, token: Token[Any], *, plainly: bool = False) -> bool:
         """Send the outcome of a token, as `Token.result` would return or raise it; tell whether that is a value.
 

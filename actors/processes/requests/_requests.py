@@ -22,6 +22,7 @@ from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import Token
 
 if TYPE_CHECKING:
+    from actors.concurrency._future import Reply
     from actors.places._actor import BaseActor
     from actors.places._ref import ActorRef
     from actors.places._timers import Timer
@@ -66,6 +67,8 @@ class Requests:
             "cancel": self._cancel,
             "self_stop": self._self_stop,
             "spend": self._spend,
+            "step": self._step,
+            "step_done": self._step_done,
             "send_after": self._send_after,
             "send_every": self._send_every,
             "cancel_timer": self._cancel_timer_or_watch,
@@ -227,6 +230,18 @@ class Requests:
         if request.token is not None:
             request.token._spend(cost)
         request.answer()
+
+    def _step(self, request: Request, path: str) -> None:
+        record = getattr(request.token, "record", None)
+        if record is None:
+            request.answer()
+            return
+        nth, reply = record.find_step(path)
+        request.wait_for(reply, None, lambda: request.answer_with(reply, lambda value: (nth, value)))
+
+    def _step_done(self, request: Request, path: str, nth: int, value: bytes) -> None:
+        reply: Reply[None] = cast("Any", request.token).record.add_step(path, nth, value)
+        request.wait_for(reply, None, lambda: request.answer_with(reply, lambda _: None))
 
     def _tell(self, request: Request, path: str, message: Any) -> None:
         self._tell_ref(request, self._ref(path), message)

@@ -1,0 +1,90 @@
+"""The steps of one run of a durable token: those that runs before have recorded, and the counts of this one."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from actors import NotDurable, Reply
+
+T = TypeVar("T")
+
+MOST: Final = 10_000
+"""Steps of a token at most."""
+
+_SMALL: Final = 1_024  # bytes of a value that is read with all others
+
+
+class Caller(Protocol):
+    """The journal, as far as it calls functions with its database."""
+
+    def call(self, function: Callable[[sqlite3.Connection], T], /) -> Reply[T]:
+        """Have a function called within a transaction; return its result after the commit."""
+        ...
+
+
+class Steps:
+    """The steps of one run of a token, and the children that this has had.
+
+    Args:
+        journal: that keeps them.
+        uid: of the token.
+        fresh: whether no run before can have recorded any.
+    """
+
+    def __init__(self, journal: Caller, uid: int, *, fresh: bool) -> None:
+        self._journal, self._uid = journal, uid
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._begun = self._last = 0
+        self._found: dict[tuple[str, int], bytes | None] | None = {} if fresh else None  # None: of one not read yet
+
+    def next(self, what: str) -> int:
+        """Return how many steps, or children, of this name there were before."""
+        with self._lock:
+            nth = self._counts[what]
+            self._counts[what] += 1
+        return nth
+
+    def find(self, path: str) -> tuple[int, Reply[bytes | None]]:
+        """Return the count of a step that begins, and its value; None if there is none.
+
+        Raises:
+            NotDurable: the token has had too many.
+        """
+        nth = self.next(path)
+        with self._lock:
+            self._begun += 1
+            if self._begun > MOST:
+                raise NotDurable(f"a token has {MOST:,} steps at most; put several calls into one step '{path}'")
+        found = {(path, nth): None} if self._found is None else self._found
+        if found.get((path, nth), b"") is None:
+            return nth, self._journal.call(partial(self._read, path, nth))
+        reply: Reply[bytes | None] = Reply()
+        reply._set(found.get((path, nth)))
+        return nth, reply
+
+    def _read(self, path: str, nth: int, db: sqlite3.Connection) -> bytes | None:
+        if self._found is None:
+            rows = db.execute(
+                "SELECT name, nth, CASE WHEN length(value) <= ? THEN value END, seq FROM steps WHERE uid = ?",
+                (_SMALL, self._uid),
+            ).fetchall()
+            self._last = max((seq for *_, seq in rows), default=0)
+            self._found = {(name, number): value for name, number, value, _ in rows}
+        sql = "SELECT value FROM steps WHERE uid = ? AND name = ? AND nth = ?"
+        row = db.execute(sql, (self._uid, path, nth)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def add(self, path: str, nth: int, value: bytes) -> Reply[None]:
+        """Have a value written."""
+        return self._journal.call(partial(self._write, path, nth, value))
+
+    def _write(self, path: str, nth: int, value: bytes, db: sqlite3.Connection) -> None:
+        self._last += 1
+        row = self._uid, path, nth, self._last, value
+        db.execute("INSERT OR REPLACE INTO steps(uid, name, nth, seq, value) VALUES(?,?,?,?,?)", row)
