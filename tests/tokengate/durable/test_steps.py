@@ -32,7 +32,7 @@ with Gate("shop", plugins=[Journal(sys.argv[1])], processes=1, control_socket=Fa
 
 Until = Callable[[Callable[[], bool]], None]
 
-KINDS = ("steps_in_cpu", "steps_in_trio", "steps_in_asyncio", "steps_in_process", "StepsInActor")
+KINDS = ("steps_in_cpu", "steps_in_trio", "steps_in_asyncio", "steps_in_process")
 
 
 def recorded(directory: Path) -> list[tuple[str, int, bytes]]:
@@ -49,8 +49,8 @@ def test_a_recorded_step_is_not_called_again(tmp_path: Path, kind: str, until: U
     one that had not returned is called again.
     """
     ledger, directory = str(tmp_path / "ledger"), tmp_path / "journal"
-    program = journals.start(FIRST, directory, kind, ledger)
-    program.wait()
+    with journals.start(FIRST, directory, kind, ledger) as program:
+        program.wait()
     assert operations.noted(ledger) == ["count", "load 0", "load 1"]
     assert recorded(directory) == [("count", 0, b"3"), ("load", 0, b'[0,"row 0"]')]
 
