@@ -27,9 +27,9 @@ from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, Put
 from actors.mailboxes._rule import Rule
 from actors.mailboxes._signals import Crash, Signal, Visit
 from actors.mailboxes._throttles import Throttles
-from actors.places._actor_place import ActorPlace, Status
+from actors.places._actor_place import ActorPlace, Status, method_of
 from actors.places._drain import Drain
-from actors.places._durable_place import DurablePlace
+from actors.places._durable_place import DurableActorPlace, DurablePlace, place_class
 from actors.places._moves import move
 from actors.places._notice import Notice, attach
 from actors.places._place import AFFINITIES, LOOP_AFFINITIES, Place, place_of
@@ -75,6 +75,7 @@ __all__ = [
     "Crash",
     "DaemonThread",
     "Drain",
+    "DurableActorPlace",
     "DurablePlace",
     "DurableToken",
     "FairLine",
@@ -105,10 +106,10 @@ __all__ = [
     "Visit",
     "Waiter",
     "Worker",
+    "ask_gate",
     "at_home",
     "attach",
     "await_free",
-    "ask_gate",
     "blocking",
     "carried_as",
     "checked_properties",
@@ -132,11 +133,13 @@ __all__ = [
     "make_token",
     "mark",
     "memory",
+    "method_of",
     "monitor",
     "move",
     "nesting",
     "operation_finders",
     "path_below",
+    "place_class",
     "place_of",
     "process_drain",
     "refusal",

@@ -8,7 +8,7 @@ from typing import Any, Final
 import trio
 
 from actors import SHUTDOWN, ActorRef, ExitReason, Later, NameTaken, Reply
-from actors.lowlevel import ActorPlace, nesting, path_below, refusal, system_of
+from actors.lowlevel import nesting, path_below, place_class, refusal, system_of
 from supervisors._backoff import Backoff
 from supervisors._base_supervisor import BaseSupervisor, check_flags, is_supervisor
 from supervisors._child import Child, Phase
@@ -111,7 +111,8 @@ class DynamicSupervisor(BaseSupervisor):
             return None
         actor_class, args, kwargs = spec.actor
         try:
-            place = ActorPlace(system, path_below(own.path, spec.id), actor_class, args, kwargs, owner=self._owns)
+            path = path_below(own.path, spec.id)
+            place = place_class(actor_class)(system, path, actor_class, args, kwargs, owner=self._owns)
         except ValueError:
             return None
         child = Child(self._keeps, spec, place, False, is_supervisor(spec), None, Phase.STARTING, starting=True)

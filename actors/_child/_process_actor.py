@@ -103,6 +103,15 @@ class ProcessActor(_Base):
             raise TypeError(f"actor '{self._path}' can watch an ActorRef, got {ref!r}")
         return Watch(current_worker.ask("watch", ref.path))
 
+    def saved(self, default: Any, *, type: Any = Any) -> Any:
+        """Return the state that an actor at this path has saved, in this process or an earlier one; else `default`."""
+        found = current_worker.ask("saved", type)
+        return found[0] if found else default
+
+    def save(self, value: Any) -> None:
+        """Save the state of the actor: with the end of the message, in one commit; in a hook, in one of its own."""
+        current_worker.ask("save", value)
+
     def __reduce__(self) -> Any:
         raise TypeError(f"the instance of actor '{self._path}' cannot be sent to another process: send its actor_ref")
 

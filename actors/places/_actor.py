@@ -9,11 +9,12 @@ import uuid
 import weakref
 from collections.abc import Collection, Mapping
 from operator import is_
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 import pykka
 
 from actors._child._instance import initialize
+from actors._exceptions import NotDurable
 from actors.concurrency._future import Future
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, Overflow
 from actors.places._notice import attach
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from actors.mailboxes._signals import Signal
     from actors.places._actor_place import ActorPlace
     from actors.places._drain import Drain
+    from actors.places._ports import Journal
     from actors.tokens._token import Token
+
+T = TypeVar("T")
 
 
 class _PlaceOnDemand:
@@ -73,9 +77,11 @@ class BaseActor(pykka.Actor):
     """Names of parameters of its methods, and of attributes, whose values operators see if they are of built-in types;
     `*` for all. Of others they see types and sizes."""
 
-    idempotent: ClassVar[bool] = False
+    idempotent: ClassVar[bool | Collection[str]] = False
+    """Whether it does no harm to run a token of the actor twice; or names of methods whose messages are so."""
+
     durable: ClassVar[bool | Collection[str]] = False
-    """Whether it does no harm to run a token of the actor twice."""
+    """Whether its messages survive the process, in a gate with a `Journal`; or names of methods whose messages do."""
 
     policy: ClassVar[Any] = None
     """The `Policy` that its messages are held to, in a gate."""
@@ -222,6 +228,40 @@ class BaseActor(pykka.Actor):
         watch.begin()
         return watch
 
+    def saved(self, default: T, *, type: Any = Any) -> T:
+        """Return the state that an actor at this path has saved, in this process or an earlier one.
+
+        Args:
+            default: what to return if nothing was saved.
+            type: what was saved: JSON becomes a value of this type again, and `save` checks that it does.
+
+        Raises:
+            NotDurable: the gate has no journal.
+        """
+        return cast("T", self._journal.saved(self._place, default, type))
+
+    def save(self, value: Any) -> None:
+        """Save the state of the actor, for the next instance at this path, in this process or a later one.
+
+        In a message, the state that was saved last is on disk with the end of the message, in one commit; a message
+        that crashes the actor saves nothing. In a hook, it is a commit of its own.
+
+        Raises:
+            NotDurable: the gate has no journal; or the value would not come back as it is: give `saved` its type.
+            RuntimeError: another instance has taken the place of this one.
+        """
+        self._journal.save(self, value)
+
+    @property
+    def _journal(self) -> Journal:
+        journal = self._place.system.journal
+        if journal is None:
+            raise NotDurable(
+                f"actor '{self._place.path}' keeps its state, and gate '{self._place.system.name}' has no journal; "
+                "give it one: Gate(plugins=[Journal(directory)])"
+            )
+        return cast("Journal", journal)
+
     def _on_signal(self, signal: Signal) -> Any:
         """Handle a signal that the drains do not know."""
 
@@ -286,11 +326,16 @@ def declared_properties(actor_class: type[BaseActor]) -> Properties:
     for outdated, instead in INSTEAD.items():
         if _declared(actor_class, outdated) is not None:
             raise ValueError(f"class {name} has '{outdated}', which is no property of actors; write {instead}")
-    return checked_properties(
+    properties = checked_properties(
         name,
         *(_declared(actor_class, attribute) for attribute in ("guard", "show", "idempotent", "durable")),
         interruptible=actor_class._interruptible,
     )
+    for what, methods in (("idempotent", properties.idempotent_methods), ("durable", properties.durable)):
+        for method in () if methods == "*" else methods:
+            if not callable(getattr(actor_class, method, None)):
+                raise ValueError(f"{what} of {name} names {method!r}, which is no method of it")
+    return properties
 
 
 def _declared(actor_class: type[BaseActor], name: str) -> object:

@@ -60,6 +60,17 @@ class Keeper(Protocol):
         ...
 
 
+def method_of(call: Any) -> str | None:
+    """Return the name of the method that the token of a call calls; None if it is no call of one."""
+    if type(call) is OneWay:
+        call = call.call
+    if call is None:
+        return "on_receive"
+    if type(call) is CommandCall:
+        return call.name
+    return call[0] if type(call) is tuple and len(call) == 1 else None
+
+
 class ActorPlace(Place):
     """Where an actor class, with its arguments, has its instances one after the other.
 
@@ -490,6 +501,9 @@ class ActorPlace(Place):
 
     def steps_of(self, call: Callable[..., Any], result: Any, /) -> bool:
         return result.gi_code is getattr(call, "__code__", None)
+
+    def is_idempotent(self, call: Any) -> bool:
+        return self.properties.idempotent or method_of(call) in self.properties.idempotent_methods
 
     def crashes(self, token: Token[Any], error: BaseException) -> bool:
         # To read an attribute changes nothing, so its error concerns the reader only.

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from actors._exceptions import NotDurable
 from actors.mailboxes._durable_mailbox import DurableMailbox
 from actors.mailboxes._mailbox import Mailbox, Put
-from actors.places._actor_place import ActorPlace
+from actors.places._actor import BaseActor, checked_class
+from actors.places._actor_place import ActorPlace, method_of
 from actors.places._place import Place
 from actors.places._ports import Journal
 from actors.tokens._token import NO_KWARGS, NO_TAGS, DurableToken, Token, make_token
@@ -85,7 +86,16 @@ class DurableActorPlace(DurablePlace, ActorPlace):
     __slots__ = ()
 
     def is_durable(self, call: Any) -> bool:
-        names = self.properties.durable
-        if call is None:
-            return names == "*" or "on_receive" in names
-        return type(call) is tuple and len(call) == 1 and (names == "*" or call[0] in names)
+        method, names = method_of(call), self.properties.durable
+        return method is not None and (names == "*" or method in names)
+
+    def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:
+        if isinstance(token, DurableToken) and token.record is not None and self.crashes(token, error):
+            token.record.saved = None  # the next instance begins with what was saved before
+        return super().failed(token, error)
+
+
+def place_class(actor_class: type[BaseActor]) -> type[ActorPlace]:
+    """Return the class of the places of an actor class."""
+    durable = actor_class.durable and checked_class(actor_class).durable  # it may be a method of that name
+    return DurableActorPlace if durable else ActorPlace

@@ -110,6 +110,10 @@ class Place(abc.ABC):
     def failed(self, token: Token[Any], error: BaseException) -> BaseException | None:
         """End a token after its code raised; return the error if it is a crash of the place's instance."""
 
+    def is_idempotent(self, call: Any) -> bool:  # noqa: ARG002
+        """Tell whether it does no harm to run the token of a call twice."""
+        return self.properties.idempotent
+
     def crashes(self, token: Token[Any], error: BaseException) -> bool:  # noqa: ARG002
         """Tell whether an exception of a token's code is a crash of the place's instance."""
         return False

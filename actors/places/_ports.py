@@ -79,6 +79,22 @@ class Journal(Protocol):
         """Note that a token that was accepted has found its mailbox full: it is offered again when there is room."""
         ...
 
+    def entered(self, place: Any, /) -> None:
+        """Note that the place of an actor with durable messages was made: those that wait for it are sent."""
+        ...
+
+    def saved(self, place: Any, default: Any, kind: Any, /) -> Any:
+        """Return the state that the actor of a place has saved, as a value of a type; `default` if there is none."""
+        ...
+
+    def save(self, actor: Any, value: Any, /) -> None:
+        """Keep a state of an actor: in one commit with the end of the message that runs; else at once.
+
+        Raises:
+            NotDurable: it would not come back as it is.
+        """
+        ...
+
     def room_in(self, place: Any, /) -> None:
         """Offer tokens again that were left on disk: their mailbox has room."""
         ...

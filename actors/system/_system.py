@@ -32,9 +32,9 @@ from actors.drains._watchdog import AsyncioWatchdog, Watchdog
 from actors.kinds._durable_operation_place import DurableAsyncioOperationPlace, DurableOperationPlace
 from actors.kinds._operation_place import AsyncioOperationPlace, OperationPlace
 from actors.mailboxes._throttles import Throttles
-from actors.places._actor import BaseActor, checked_class
+from actors.places._actor import BaseActor
 from actors.places._actor_place import ActorPlace
-from actors.places._durable_place import DurableActorPlace
+from actors.places._durable_place import DurableActorPlace, place_class
 from actors.places._place import Place
 from actors.places._ports import Journal, SystemPolicies
 from actors.places._ref import ActorRef
@@ -204,8 +204,7 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         Raises:
             NameTaken: the path is in use.
         """
-        kind = DurableActorPlace if checked_class(actor_class).durable else ActorPlace
-        place = kind(self, path, actor_class, args, kwargs, owner=owner)
+        place = place_class(actor_class)(self, path, actor_class, args, kwargs, owner=owner)
         self.enter(place)
         return place
 
@@ -294,6 +293,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self.register(place)
         if self.policies is not None:  # after it can be found: what comes now is seen here, or sees the place
             self.policies.entered(place)
+        if self.journal is not None and isinstance(place, DurableActorPlace):
+            self.journal.entered(place)
 
     def forget(self, place: Place) -> None:
         super().forget(place)

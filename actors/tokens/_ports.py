@@ -155,7 +155,13 @@ class TokenPolicy(Protocol):
 
 
 class TokenRecord(Protocol):
-    """What a journal keeps of one token."""
+    """What a journal keeps of one token.
+
+    Attributes:
+        saved: the state of its actor that is kept with its end; None if its code has saved nothing.
+    """
+
+    saved: Any
 
     @property
     def uid(self) -> str:
@@ -193,7 +199,6 @@ class TokenRecord(Protocol):
             whether this is its end.
         """
         ...
-
 
     def find_step(self, path: str, /) -> tuple[int, Any]:
         """Return the count of a step that the token's code begins, and a `Reply` with its value, or None."""

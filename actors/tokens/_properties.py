@@ -34,6 +34,7 @@ class Properties:
             another operator's approval; with `never`, no verb changes it.
         show: names of the arguments and attributes whose values are shown; `*` for all.
         idempotent: whether it does no harm to run a token twice.
+        idempotent_methods: the methods of an actor for whose messages that holds, if it does not for all.
         interruptible: whether running code of the tokens may be interrupted.
         durable: the methods of an actor whose messages are durable tokens; `*`: all, and all calls of an operation.
     """
@@ -43,6 +44,7 @@ class Properties:
     idempotent: bool = False
     interruptible: bool = True
     durable: Shown = frozenset()
+    idempotent_methods: frozenset[str] = frozenset()
 
 
 def checked_properties(
@@ -60,8 +62,8 @@ def checked_properties(
         owner: name of the operation or actor class.
         guard: one of `Guard`.
         show: a collection of names, or `*`.
-        idempotent: True or False.
-        durable: True or False, or a collection of names of methods.
+        idempotent: True or False, or a collection of names of methods of an actor.
+        durable: the same.
         interruptible: as it is.
 
     Raises:
@@ -69,10 +71,11 @@ def checked_properties(
     """
     if guard not in _GUARDS:
         raise ValueError(f"guard of '{owner}' is {guard!r}; choose one of {_GUARDS}")
-    if not isinstance(idempotent, bool):
-        raise ValueError(f"idempotent of '{owner}' is {idempotent!r}; it must be True or False")
+    methods = _methods(owner, "idempotent", idempotent)
+    some = frozenset() if methods == "*" else methods
     exact = _GUARDS[_GUARDS.index(guard)]  # and no text of a subclass, whose `==` would run on the system loop
-    return _shared(exact, _shown(owner, show), idempotent, interruptible, _durable(owner, durable))
+    kept = _methods(owner, "durable", durable)
+    return _shared(exact, _shown(owner, show), methods == "*", interruptible, kept, some)
 
 
 # One object for all places whose properties are equal.
@@ -90,11 +93,13 @@ def _shown(owner: str, show: object) -> Shown:
     return frozenset(map(str.__str__, show))  # exactly `str`: to compare them runs no code of a subclass
 
 
-def _durable(owner: str, durable: object) -> Shown:
-    if isinstance(durable, bool):
-        return "*" if durable else frozenset()
-    if isinstance(durable, str) or not isinstance(durable, Collection) or not all(type(one) is str for one in durable):
+def _methods(owner: str, what: str, methods: object) -> Shown:
+    """Return a property that holds for all tokens, or for the messages of some methods of an actor."""
+    if isinstance(methods, bool):
+        return "*" if methods else frozenset()
+    if isinstance(methods, str) or not isinstance(methods, Collection) or not all(type(one) is str for one in methods):
         raise ValueError(
-            f"durable of '{owner}' is {durable!r}; it must be True, or hold names of methods, such as ('add',)"
+            f"{what} of '{owner}' is {methods!r}; it must be True or False; that of an actor may hold names of its "
+            "methods, such as ('add',)"
         )
-    return frozenset(durable)
+    return frozenset(methods)

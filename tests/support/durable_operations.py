@@ -6,7 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-from tokengate import CpuActor, token
+from actors import AsyncioActor, BaseActor, CpuActor, IoActor, ProcessActor
+from tokengate import token
 from tokengate.durable import step
 
 
@@ -118,3 +119,84 @@ class StepsInActor(CpuActor):
 
     def imported(self, ledger: str) -> list[str]:
         return _imported(ledger)
+
+
+class Refused(Exception):
+    """An answer of `Counter`, which is no crash."""
+
+
+class Counter(BaseActor):
+    """Counts, and keeps the count; the ledger has a line for each run of a method."""
+
+    durable = ("add", "crash", "refuse", "die", "die_again")
+    idempotent = ("add", "crash", "refuse", "die_again")
+    expected = (Refused,)
+    last: int | None = None  # what its last hook saves
+
+    def __init__(self, ledger: str = "", victim: int = 0) -> None:
+        self.ledger = ledger
+        self.victim = victim  # a process that `die` kills
+
+    def on_start(self) -> None:
+        self.n: int = self.saved(0)
+
+    def add(self, by: int) -> int:
+        self.n += by
+        self.save(self.n)
+        return self.n
+
+    def crash(self, by: int) -> None:
+        if self.ledger:
+            note(self.ledger, "crash")
+        self.add(by)
+        raise ValueError("it crashes")
+
+    def refuse(self, by: int) -> None:
+        self.add(by)
+        raise Refused(f"no {by}")
+
+    def die(self) -> None:
+        if self.victim:
+            os.kill(self.victim, 9)
+
+    def die_again(self) -> None:
+        self.die()
+
+    def count(self) -> int:
+        return self.n
+
+    def reset(self) -> None:
+        self.n = 0
+        self.save(0)
+
+    def save_and_crash(self, n: int) -> None:
+        self.save(n)
+        raise ValueError("it crashes, plainly")
+
+    def at_stop(self, n: int) -> None:
+        self.last = n
+
+    def on_stop(self) -> None:
+        if self.last is not None:
+            self.save(self.last)
+
+
+class CpuCounter(Counter, CpuActor):
+    """On a thread."""
+
+
+class IoCounter(Counter, IoActor):
+    """In a trio task."""
+
+
+class AsyncioCounter(Counter, AsyncioActor):
+    """In an asyncio task."""
+
+
+class ProcessCounter(Counter, ProcessActor):
+    """In a child process."""
+
+
+COUNTERS: dict[str, type[Counter]] = {
+    "cpu": CpuCounter, "io": IoCounter, "asyncio": AsyncioCounter, "process": ProcessCounter,
+}  # fmt: skip

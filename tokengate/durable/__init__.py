@@ -15,6 +15,7 @@
 #   _submit.py    `submit_to`, for other processes of the user
 #   _inbox.py     the files that these leave
 #   _ticker.py    the thread that looks at what is due
+#   _saved.py     what actors have saved
 #   _recovery.py  what the run before has left
 """Durable tokens and schedules: `Gate("shop", plugins=[Journal("/var/lib/shop")])`."""
 

@@ -105,7 +105,7 @@ class Backlog:
         if not isinstance(token, DurableToken):  # it is not durable any more
             self._system.live.pop(token.id)
             return None
-        record = self._record(row.uid, place.properties.idempotent)
+        record = self._record(row.uid, place.is_idempotent(call))
         try:
             args, token.kwargs = self._codec(row.operation, token).decode(row.arguments)
         except msgspec.ValidationError:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from actors import ActorSystem, NotDurable, Reply, Token, TokenState, WouldBlock
+from actors import ActorSystem, BaseActor, NotDurable, Reply, Token, TokenState, WouldBlock
 from actors.lowlevel import (
     ActorPlace,
     DaemonThread,
@@ -22,6 +22,7 @@ from actors.lowlevel import (
     Place,
     blocking,
     loop_here,
+    method_of,
     place_of,
 )
 from tokengate._exceptions import LeftInJournal
@@ -30,9 +31,10 @@ from tokengate.durable._backlog import COLUMNS, Backlog, Row
 from tokengate.durable._codec import Codec, checksum, encode_result
 from tokengate.durable._keys import Tokens, submit_row
 from tokengate.durable._record import Record
+from tokengate.durable._saved import SavedStates
 from tokengate.durable._store import reader
 from tokengate.durable._ticker import Ticker
-from tokengate.durable._writer import ACCEPT, BEGIN, END, Write, Writer
+from tokengate.durable._writer import ACCEPT, BEGIN, END, Also, Write, Writer
 from tokengate.operations._operation import operation_in
 
 T = TypeVar("T")
@@ -48,12 +50,13 @@ class OpenJournal:
         directory: that of the journal.
         run: number of this opening.
         writer: writes to the disk.
+        db: its connection, before it is opened.
 
     Attributes:
         backlog: rows that have not ended, and their tokens.
     """
 
-    def __init__(self, gate: Any, directory: Path, run: int, writer: Writer) -> None:
+    def __init__(self, gate: Any, directory: Path, run: int, writer: Writer, db: sqlite3.Connection) -> None:
         self.gate = gate
         self.system: ActorSystem = gate._system
         self.directory = directory
@@ -67,6 +70,7 @@ class OpenJournal:
         self.run = run
         self.writer = writer
         self.tokens = Tokens(self)
+        self._states = SavedStates(db, lambda also: writer.put(Write("", also=also)))
         self._codecs: dict[str, Codec] = {}  # {operation: what encodes its calls}
         self._left: dict[Place, deque[DurableToken[Any]]] = {}  # those that found their mailbox full
         self._ended: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
@@ -135,7 +139,7 @@ class OpenJournal:
     def _offer(self, token: DurableToken[Any]) -> Reply[None]:
         name = operation_of(token)
         text = self._codec(name, token).encode(token.args, token.kwargs)
-        record = Record(self, self.run << 40 | token.id, idempotent=token._place.properties.idempotent)
+        record = Record(self, self.run << 40 | token.id, idempotent=place_of(token).is_idempotent(token._call))
         record.fresh = True
         row = (
             record.number, name, token.actor, None, None, text, checksum(record.number, name, text), token.priority,
@@ -215,13 +219,16 @@ class OpenJournal:
                 state, value, error = TokenState.FAILED, None, refusal
         dead = None if state in (TokenState.COMPLETED, TokenState.TERMINATED) else 1
         text = None if error is None else f"{type(error).__name__}: {error}"
+        also: Also = ()
+        if record.saved is not None and not self.system.is_sealed(token):
+            also = self._states.commit(token.actor, record.number, record.saved)
         row_state = states.STATE_OF[state]
         row = (
             row_state, time.time(), result, text, token.reason, token.attempt, dead,
             checksum(record.number, row_state, result, text), record.number,
         )  # fmt: skip
         try:
-            self.writer.put(Write(END, row, partial(self._written, record, token, state, value, error)))
+            self.writer.put(Write(END, row, partial(self._written, record, token, state, value, error), also))
         except Exception:
             self._leave(record, token)
 
@@ -251,6 +258,27 @@ class OpenJournal:
         """End the object of a token that is left to the next opening."""
         self._settle(record, token, TokenState.TERMINATED, None, LeftInJournal(record.uid))
 
+    # Actors
+
+    def entered(self, place: Place) -> None:
+        """Have the messages offered that wait for the actor of a new place."""
+        if self.backlog.parked:
+            self._ended.put(partial(self._offer_left, place.path))
+
+    def _offer_left(self, path: str) -> None:
+        what = f"SELECT {COLUMNS} FROM tokens WHERE state IN (1, 2) AND path = ? AND uid < ? ORDER BY uid"
+        with self.reading() as db:
+            for row in map(Row._make, db.execute(what, (path, self.run << 40)).fetchall()):
+                self.offer(row)
+
+    def saved(self, place: ActorPlace, default: Any, kind: Any) -> Any:
+        """Return the state that an actor has saved."""
+        return self._states.of(place, default, kind)
+
+    def save(self, actor: BaseActor, value: Any) -> None:
+        """Keep a state of an actor."""
+        self._states.note(actor, value)
+
     def _tell_ends(self) -> None:
         """Run as the thread on which tokens end: code of users is called there, and never on that of the writer."""
         while (end := self._ended.get()) is not None:
@@ -261,7 +289,7 @@ def operation_of(token: Token[Any]) -> str:
     """Return what names the call of a token on disk: `module:qualified name`, or `path:method` of an actor's."""
     place, call = place_of(token), token._call
     if isinstance(place, ActorPlace):
-        return f"{place.path}:{call[0] if type(call) is tuple else 'on_receive'}"
+        return f"{place.path}:{method_of(call)}"
     operation = operation_in(call)
     named = call if operation is None else operation
     return f"{named.__module__}:{named.__qualname__}"
@@ -272,5 +300,4 @@ def called_by(token: Token[Any]) -> Callable[..., Any]:
     place, call = place_of(token), token._call
     if not isinstance(place, ActorPlace):
         return call  # type: ignore[no-any-return]
-    name = call[0] if type(call) is tuple else "on_receive"
-    return partial(getattr(place.actor_class, name), None)
+    return partial(getattr(place.actor_class, method_of(call) or ""), None)

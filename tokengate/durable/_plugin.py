@@ -52,7 +52,7 @@ class Journal(Plugin):
         db = connect(self._directory)
         run = begin_run(db, gate.name)
         writer = Writer(db, f"{gate.name}-journal", lambda _error: gate.request_stop())
-        self._journal = OpenJournal(gate, self._directory, run, writer)
+        self._journal = OpenJournal(gate, self._directory, run, writer, db)
         self._journal.open()
         return self._journal
 

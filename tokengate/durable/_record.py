@@ -39,6 +39,7 @@ class Record:
         begun: whether it is on disk that it may have begun.
         follows: whether the token does not run, and ends as that does which has this uid.
         fresh: whether no run of it can have recorded a step.
+        saved: the state that its attempt has saved for its actor, which is written with its end; None: nothing.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Record:
         "journal",
         "number",
         "recoveries",
+        "saved",
     )
 
     def __init__(self, journal: Keeper, number: int, *, idempotent: bool) -> None:
@@ -64,6 +66,7 @@ class Record:
         self.fresh = False
         self._steps: Steps | None = None  # of the run that goes on
         self.recoveries = 0
+        self.saved: Any = None
         self._claim: list[None] = [None]  # the thread that takes it writes the end
 
     @property
@@ -75,6 +78,7 @@ class Record:
         """Note that an attempt begins; return whether that took a wait."""
         if self._steps is not None:
             self._steps, self.fresh = None, False
+        self.saved = None
         return self.journal.begin(self, token)
 
     @property

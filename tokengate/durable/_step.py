@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -56,7 +56,9 @@ def step(name: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
         return function(*args, **kwargs)
     is_async = is_coroutine_function(function)
     if not is_async and (loop := loop_here()):
-        raise WouldBlock(f"step '{name}' would block this {loop} loop until it is on disk; give it a coroutine function")
+        raise WouldBlock(
+            f"step '{name}' would block this {loop} loop until it is on disk; give it a coroutine function"
+        )
     owner, prefix = _within.get()
     path = prefix + name if owner is token else name
     found = log.find(path)

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -27,6 +27,13 @@ END: Final = (
     "UPDATE tokens SET state = ?, ended = ?, result = ?, error = ?, reason = ?, attempts = ?, dead = ?, crc_end = ? "
     "WHERE uid = ?"
 )
+SAVE: Final = (
+    "INSERT INTO saved(path, uid, value, crc) VALUES(?,?,?,?) ON CONFLICT(path) DO UPDATE SET uid = excluded.uid, "
+    "value = excluded.value, crc = excluded.crc"
+)
+
+Also: TypeAlias = tuple[tuple[str, tuple[Any, ...]], ...]
+"""Statements, each with its values."""
 
 
 @attrs.define(eq=False)
@@ -40,11 +47,13 @@ class Write:
         row: its values.
         done: called by the writer's thread after the commit, with None, or with the error; it must not block, nor run
             code of users.
+        also: what is written in the same transaction, after all the others of it, in order.
     """
 
     statement: str | Callable[[sqlite3.Connection], object]
     row: tuple[Any, ...] = ()
     done: Callable[[BaseException | None], object] | None = None
+    also: Also = ()
     error: Exception | None = attrs.field(default=None, init=False)  # what the function raised
 
 
@@ -135,6 +144,9 @@ class Writer:
                 db.executemany(BEGIN, begins)
             if ends:
                 db.executemany(END, ends)
+            for write in batch:
+                for statement, row in write.also:
+                    db.execute(statement, row)
             db.execute("UPDATE meta SET commits = commits + 1")
             db.execute("COMMIT")
         except BaseException:

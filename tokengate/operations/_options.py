@@ -57,8 +57,9 @@ def check_properties(
 
     Any name is valid if the function takes `**kwargs`, or if the callable has no code to check.
     """
-    if not isinstance(durable, bool):
-        raise ValueError(f"durable of '{name}' is {durable!r}; it must be True or False")
+    for what, value in (("idempotent", idempotent), ("durable", durable)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{what} of '{name}' is {value!r}; it must be True or False")
     properties = checked_properties(name, guard, show, idempotent, durable)
     code = getattr(function, "__code__", None)
     if not isinstance(code, CodeType):

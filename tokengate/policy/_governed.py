@@ -434,7 +434,7 @@ class Governed(HeldToTimes):
             deadline = math.inf if self.deadline is None else self.deadline
             decided = next_attempt(
                 retry, self._number(token), how, error,
-                idempotent=governor.idempotent, now=now, deadline=deadline, draw=random.random(),
+                idempotent=governor.may_run_twice(token), now=now, deadline=deadline, draw=random.random(),
             )  # fmt: skip
             if not isinstance(decided, str):
                 with governor.lock:
@@ -494,7 +494,7 @@ class Governed(HeldToTimes):
 
     def _fail_over(self, token: Token[Any], how: End, error: BaseException) -> bool:
         """Queue a token at its next alternative, after its last attempt where it was; return whether one accepts it."""
-        if self._is_stopped(token) or not fails_over(self._rules.retry, how, error, self.governor.idempotent):
+        if self._is_stopped(token) or not fails_over(self._rules.retry, how, error, self.governor.may_run_twice(token)):
             return False
         return self._move_on(token, error, type(error).__name__) is None
 

@@ -128,8 +128,9 @@ class Observed(Throttled):
             return
         deadline = math.inf if policy.deadline is None else token.created_at + policy.deadline
         decided = next_attempt(
-            policy.retry, 1, how, error, idempotent=rules.idempotent, now=now, deadline=deadline, draw=random.random()
-        )
+            policy.retry, 1, how, error,
+            idempotent=rules.may_run_twice(token), now=now, deadline=deadline, draw=random.random(),
+        )  # fmt: skip
         if not isinstance(decided, str):
             with rules.lock:
                 if rules.share.reserve(now) and rules.share.begin_retry(now):

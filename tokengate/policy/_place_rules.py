@@ -130,7 +130,7 @@ class PlaceRules:
             self.shedding.shed = shed
             self.share.share = _setting(settings, "retry.share", SHARE)
             self.grace = _setting(settings, "grace", None)
-            self.idempotent = self.place.properties.idempotent and "idempotent" not in settings
+            self._reruns = "idempotent" not in settings
             self._breakers = self._states_of("breaker", policy.breaker, self._new_breaker, now)
             self.only_breaker: BreakerState | None = None
             throttles = enumerate(policy.throttle)
@@ -139,6 +139,10 @@ class PlaceRules:
             self._throttles = tuple((one, states) for one, states in found if states is not None)
             self._budget = self._budgets(policy.budget, now)
             self.keyless: tuple[Rule, ...] | None = None  # what `rules_of` returns, if no rule has keys; once needed
+
+    def may_run_twice(self, token: Token[Any]) -> bool:
+        """Tell whether it does no harm to run a token twice, and operators have not decided otherwise."""
+        return self._reruns and self.place.is_idempotent(token._call)
 
     def engage(self) -> None:
         """Have the throttles asked about each token at its turn, from now on."""

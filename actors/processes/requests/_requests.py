@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from actors.processes.pickling._ports import ProcessSystem
     from actors.processes.workers._worker import Worker
 
+_NOTHING: Final = object()
 _SHORT: Final = 1_000  # characters of an error's text that certainly go into a frame
 
 
@@ -75,6 +76,8 @@ class Requests:
             "receive_timeout": self._receive_timeout,
             "watch": self._watch,
             "unwatch": self._cancel_timer_or_watch,
+            "saved": self._saved,
+            "save": self._save,
         }
 
     def take(self, worker: Worker, frame: _wire.Frame) -> None:
@@ -374,6 +377,14 @@ class Requests:
     def _cancel_timer_or_watch(self, request: Request, number: int) -> None:
         timers = self._timers.get(request.worker)
         request.answer(timers is not None and timers.cancel(number))
+
+    def _saved(self, request: Request, type: Any) -> None:
+        found: Any = self._instance(request).saved(_NOTHING, type=type)
+        request.answer(() if found is _NOTHING else (found,))
+
+    def _save(self, request: Request, value: Any) -> None:
+        request.run(self._instance(request).save, value)
+        request.answer()
 
     def _instance(self, request: Request) -> BaseActor:
         """Return the object that represents the instance in the gate."""

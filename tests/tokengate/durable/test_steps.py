@@ -5,15 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import durable_operations as operations
 import journals
 import pytest
 
-from tokengate import Gate, token
-from tokengate.durable import Journal, step
-from tokengate.errors import NotDurable, WouldBlock
+from tokengate import Gate
+from tokengate.durable import Journal
 
 pytestmark = pytest.mark.usefixtures("programs")
 
