@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 import pytest
-from tiers import TORTURE
+from tiers import IN_CI, TORTURE
 
 from actors.concurrency import _dispatcher
 from actors.concurrency._dispatcher import CpuThread, Dispatcher
@@ -128,7 +128,7 @@ class Model:
         return sum(player.step is not None and player.step.kind != "compute" for player in self.players)
 
 
-@pytest.mark.parametrize("round_", range(8 if TORTURE else 2))
+@pytest.mark.parametrize("round_", range(8 if TORTURE else 1 + IN_CI))
 def test_no_runnable_waits_for_long_whatever_its_thread_is_lost_to(
     round_: int, seed: int, rounds: Callable[[int], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

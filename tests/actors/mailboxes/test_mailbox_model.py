@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from limits import Throttle, hold, let_loose, limits_of
+from patience import EXAMPLES
 
 from actors import ActorDead, ActorSystem, Token, TokenState
 from actors.lowlevel import Mailbox, Put
@@ -386,7 +387,7 @@ class MailboxMachine(RuleBasedStateMachine):
 
 TestMailbox = MailboxMachine.TestCase
 TestMailbox.settings = settings(
-    max_examples=10_000 if TORTURE else 100,
+    max_examples=10_000 if TORTURE else EXAMPLES,
     stateful_step_count=STEPS,
     deadline=None,
     database=None,
