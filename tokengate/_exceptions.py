@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -130,11 +131,46 @@ class JournalFull(TokenGateError, RuntimeError):
 
 
 class JournalInUse(TokenGateError, RuntimeError):
-    """Another gate has the directory of the journal: close it, or name another directory."""
+    """Another gate has the directory of the journal: close it, or name another directory.
+
+    Attributes:
+        path: of the directory.
+        gate: name of that gate; empty while it only begins to open.
+        pid: its process.
+        since: when it was opened, in seconds since the epoch.
+    """
+
+    def __init__(self, path: str, gate: str, pid: int, since: float) -> None:
+        when = datetime.fromtimestamp(since, UTC)
+        owner = f"gate '{gate}' of process {pid}, since {when:%Y-%m-%d %H:%M:%S} UTC" if gate else "another gate"
+        super().__init__(f"{path} is in use by {owner}; close it, or name another directory")
+        self.path = path
+        self.gate = gate
+        self.pid = pid
+        self.since = since
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.gate, self.pid, self.since)
 
 
 class JournalDamaged(TokenGateError, RuntimeError):
-    """The files of the journal are damaged or incomplete, and were left as they are: salvage what is whole."""
+    """The files of the journal are damaged or incomplete, and were left as they are: salvage what is whole.
+
+    Attributes:
+        path: of the directory.
+        reason: what was found.
+        missing: how many of its last commits are not there.
+    """
+
+    def __init__(self, path: str, reason: str, missing: int = 0) -> None:
+        remedy = f"'tokengate journal salvage --state-dir {path}' keeps what is whole, and these files, too"
+        super().__init__(f"journal {path} is damaged: {reason}; nothing was changed; {remedy}")
+        self.path = path
+        self.reason = reason
+        self.missing = missing
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.reason, self.missing)
 
 
 class NewerFormat(TokenGateError, RuntimeError):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
+
+from tokengate._exceptions import BadStateDirectory
+
+_REMOTE: Final = re.compile(r"nfs|cifs|smb|afs|ceph|9p|lustre|gluster|fuse\.ssh|ncpfs|gpfs|virtiofs")
+_ELSEWHERE: Final = "name another directory, on a disk of this machine"
 
 NO_LINK: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Flags with which a file is opened that must be no link, nor a FIFO without a reader."""
@@ -31,3 +38,34 @@ def opened_directory(path: Path) -> int:
         os.close(folder)
         raise PermissionError(errno.EPERM, why, str(path))
     return folder
+
+
+def check_for_database(folder: Path) -> None:
+    """Check that a directory can hold a database of SQLite; it is made if it does not exist.
+
+    Raises:
+        BadStateDirectory: it cannot.
+    """
+    try:
+        os.close(opened_directory(folder))
+    except OSError as error:
+        remedy = "give it to the user of the gate" if isinstance(error, PermissionError) else _ELSEWHERE
+        raise BadStateDirectory(str(folder), error.strerror or str(error), remedy) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadStateDirectory(str(folder), "it is not writable", "give its user the right to write, or name another")
+    if kind := _remote(folder):
+        why = f"it is on a network file system ({kind}), where the locks of SQLite do not hold"
+        raise BadStateDirectory(str(folder), why, _ELSEWHERE)
+
+
+def _remote(folder: Path) -> str:
+    """Return the kind of a network file system; empty if it is none, or if this system does not say."""
+    device = os.stat(folder).st_dev
+    mounts = ""
+    with contextlib.suppress(OSError):
+        mounts = Path("/proc/self/mountinfo").read_text()
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split()[2] == f"{os.major(device)}:{os.minor(device)}" and _REMOTE.match(after):
+            return after.split()[0]
+    return ""

@@ -11,11 +11,13 @@
 #   _writer.py    the thread that writes: what has come is one transaction
 #   _store.py     the database: its tables and connections
 #   _states.py    states of rows
-#   _files.py     the directory: its checks, its lock
 #   _submit.py    `submit_to`, for other processes of the user
 #   _inbox.py     the files that these leave
 #   _ticker.py    the thread that looks at what is due
 #   _saved.py     what actors have saved
+#   _files.py     the directory: its lock, its reserve
+#   _page.py      the page of a run: its last commit, the tokens whose code runs
+#   _run.py       an opening: its files, and what is written of the openings before
 #   _recovery.py  what the run before has left
 """Durable tokens and schedules: `Gate("shop", plugins=[Journal("/var/lib/shop")])`."""
 

@@ -31,6 +31,7 @@ from tokengate.durable._backlog import COLUMNS, Backlog, Row
 from tokengate.durable._codec import Codec, checksum, encode_result
 from tokengate.durable._keys import Tokens, submit_row
 from tokengate.durable._record import Record
+from tokengate.durable._run import Run
 from tokengate.durable._saved import SavedStates
 from tokengate.durable._store import reader
 from tokengate.durable._ticker import Ticker
@@ -47,30 +48,29 @@ class OpenJournal:
 
     Args:
         gate: the gate.
-        directory: that of the journal.
-        run: number of this opening.
+        run: the files of this opening.
         writer: writes to the disk.
-        db: its connection, before it is opened.
 
     Attributes:
         backlog: rows that have not ended, and their tokens.
     """
 
-    def __init__(self, gate: Any, directory: Path, run: int, writer: Writer, db: sqlite3.Connection) -> None:
+    def __init__(self, gate: Any, run: Run, writer: Writer) -> None:
         self.gate = gate
         self.system: ActorSystem = gate._system
-        self.directory = directory
+        self.directory = run.directory.path
         self.backlog = Backlog(
             self.system,
-            run,
+            run.number,
             gate._operations,
             self._codec,
             lambda uid, idempotent: Record(self, uid, idempotent=idempotent),
         )
-        self.run = run
+        self.run = run.number
+        self.page = run.page
         self.writer = writer
         self.tokens = Tokens(self)
-        self._states = SavedStates(db, lambda also: writer.put(Write("", also=also)))
+        self._states = SavedStates(run.db, lambda also: writer.put(Write("", also=also)))
         self._codecs: dict[str, Codec] = {}  # {operation: what encodes its calls}
         self._left: dict[Place, deque[DurableToken[Any]]] = {}  # those that found their mailbox full
         self._ended: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
@@ -198,8 +198,12 @@ class OpenJournal:
 
     def begin(self, record: Record, token: DurableToken[Any]) -> bool:
         """Note that an attempt begins; wait until that is on disk if it must not run twice."""
-        if record.idempotent or record.begun:
+        if record.begun or record.slot:
             return False
+        if record.idempotent:
+            record.slot = self.page.enter(record.number)
+            if record.slot:
+                return False
         reply: Reply[None] = Reply()
         self.writer.put(Write(BEGIN, (token.attempt, record.number), lambda error: reply._set(error=error)))
         with blocking():
@@ -243,6 +247,8 @@ class OpenJournal:
     ) -> None:
         """Have a token end whose end is on disk, or could not be written; on the thread of the writer."""
         if failure is None:
+            if record.slot:
+                self.page.leave(record.slot)
             self._ended.put(partial(self._settle, record, token, state, value, error))
         else:
             self._ended.put(partial(self._leave, record, token))

@@ -16,8 +16,9 @@ from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._inbox import SECONDS, Inbox
 from tokengate.durable._journal import OpenJournal
 from tokengate.durable._keys import attach
-from tokengate.durable._recovery import begin_run, go_on
-from tokengate.durable._store import connect, reader
+from tokengate.durable._recovery import go_on
+from tokengate.durable._run import begin_run
+from tokengate.durable._store import reader
 from tokengate.durable._writer import Writer
 
 _CLOSE_SECONDS: Final = 5.0
@@ -44,15 +45,18 @@ class Journal(Plugin):
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._directory = Path(directory)
         self._journal: OpenJournal | None = None
-        self._owned: OwnedDirectory | None = None
 
     def journal(self, gate: Any, /) -> OpenJournal:
         """Open the files."""
-        self._owned = OwnedDirectory(self._directory, gate.name)
-        db = connect(self._directory)
-        run = begin_run(db, gate.name)
-        writer = Writer(db, f"{gate.name}-journal", lambda _error: gate.request_stop())
-        self._journal = OpenJournal(gate, self._directory, run, writer, db)
+        owned = OwnedDirectory(self._directory, gate.name)
+        try:
+            log = gate._authority.recorder.log
+            run = begin_run(owned, gate.name, gate._config_file, None if log is None else log.place)
+        except BaseException:
+            owned.close()
+            raise
+        writer = Writer(run, f"{gate.name}-journal", lambda _error: gate.request_stop())
+        self._journal = OpenJournal(gate, run, writer)
         self._journal.open()
         return self._journal
 
@@ -96,5 +100,3 @@ class Journal(Plugin):
     def _close(self) -> None:
         if self._journal is not None:
             self._journal.close(time.monotonic() + _CLOSE_SECONDS)
-        if self._owned is not None:
-            self._owned.close()

@@ -40,6 +40,7 @@ class Record:
         follows: whether the token does not run, and ends as that does which has this uid.
         fresh: whether no run of it can have recorded a step.
         saved: the state that its attempt has saved for its actor, which is written with its end; None: nothing.
+        slot: its slot in the page of the run, while its code may run; 0 without one.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Record:
         "number",
         "recoveries",
         "saved",
+        "slot",
     )
 
     def __init__(self, journal: Keeper, number: int, *, idempotent: bool) -> None:
@@ -65,7 +67,7 @@ class Record:
         self.is_accepted = self.has_ended = self.is_recording = self.begun = self.follows = False
         self.fresh = False
         self._steps: Steps | None = None  # of the run that goes on
-        self.recoveries = 0
+        self.recoveries = self.slot = 0
         self.saved: Any = None
         self._claim: list[None] = [None]  # the thread that takes it writes the end
 

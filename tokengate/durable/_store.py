@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+
+from tokengate._exceptions import JournalDamaged, NewerFormat
+from tokengate.audit._directory import NO_LINK
+from tokengate.durable._page import LeftPage
 
 FORMAT: Final = 1
 
@@ -33,11 +40,56 @@ CREATE TABLE compensations(tx INTEGER, seq INTEGER, uid INTEGER, operation TEXT,
     PRIMARY KEY(tx, seq)) WITHOUT ROWID;
 """
 
+MIGRATIONS: Final[dict[int, str]] = {}
+"""{format: statements that make the next one of it}."""
+
 DATABASE: Final = "journal.db"
 
 
+def check(directory: Path, pages: Iterable[LeftPage]) -> None:
+    """Check what is in a directory, and change nothing.
+
+    Args:
+        directory: of the journal.
+        pages: of runs that have not ended as they should.
+
+    Raises:
+        NewerFormat: a later version has written it.
+        JournalDamaged: it is damaged, or commits are missing.
+    """
+    last = max((page.commits for page in pages), default=0)
+    commits = 0
+    if os.path.exists(directory / DATABASE):
+        try:
+            with contextlib.closing(reader(directory)) as db:
+                commits = _checked(directory, db, last)
+        except (sqlite3.DatabaseError, TypeError) as error:
+            raise JournalDamaged(str(directory), str(error)) from error
+    if commits < last:
+        missing = last - commits
+        raise JournalDamaged(str(directory), f"its last {missing:,} commits of {last:,} are not there", missing)
+
+
+def _checked(directory: Path, db: sqlite3.Connection, last: int) -> int:
+    """Check a database, wholly if it was not closed; return how many commits it has had."""
+    if not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        return 0
+    format, commits = db.execute("SELECT format, commits FROM meta").fetchone()
+    if format > FORMAT:
+        raise NewerFormat(
+            f"journal {directory} has format {format}, and this version knows {FORMAT} at most; "
+            "use the version that has written it, or name another directory"
+        )
+    if last or db.execute("SELECT 1 FROM runs WHERE how IS NULL").fetchone():
+        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+    return int(commits)
+
+
 def connect(directory: Path) -> sqlite3.Connection:
-    """Return the connection that writes; the database is made if it does not exist."""
+    """Return the connection that writes; the database is made if it does not exist, and migrated if it is older."""
+    _make(directory / DATABASE)
     db = sqlite3.connect(directory / DATABASE, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         db.execute("PRAGMA journal_mode=WAL")
@@ -45,10 +97,30 @@ def connect(directory: Path) -> sqlite3.Connection:
         db.execute("PRAGMA wal_autocheckpoint=0")
         if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
             db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} INSERT INTO meta VALUES({FORMAT}, 0); COMMIT;")
+        _migrate(directory, db)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _make(path: Path) -> None:
+    """Make a file for this user alone, unless it exists: to close a descriptor of one drops the locks of SQLite."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK, 0o600))
+
+
+def _migrate(directory: Path, db: sqlite3.Connection) -> None:
+    """Bring an older format up to date in one transaction, after a copy was made."""
+    (format,) = db.execute("SELECT format FROM meta").fetchone()
+    if format == FORMAT:
+        return
+    copy = directory / f"{DATABASE}.format-{format}"
+    _make(copy)
+    with contextlib.closing(sqlite3.connect(copy)) as kept:
+        db.backup(kept)
+    steps = "".join(MIGRATIONS[number] for number in range(format, FORMAT))
+    db.executescript(f"BEGIN IMMEDIATE; {steps} UPDATE meta SET format = {FORMAT}, commits = commits + 1; COMMIT;")
 
 
 def reader(directory: Path) -> sqlite3.Connection:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
@@ -12,11 +14,18 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from actors.lowlevel import DaemonThread
-from tokengate._exceptions import JournalFailed
+from tokengate._exceptions import JournalFailed, JournalFull
+from tokengate.durable._files import keep_for_ever, of_this_process
+from tokengate.durable._run import Run
 
 _logger = logging.getLogger("tokengate.durable")
 
 _BATCH: Final = 4_096  # records of one transaction
+_FRAMES: Final = 4_096  # of the log of the database, of 4 KiB each
+_PAUSE: Final = 1.0  # seconds between two attempts on a full disk
+
+_FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+_PASSING: Final = (*_FULL, sqlite3.SQLITE_BUSY)
 
 ACCEPT: Final = (
     "INSERT INTO tokens(uid, operation, path, key, fair, arguments, crc, priority, tags, parent, trace, tx, due, "
@@ -45,6 +54,7 @@ class Write:
             the connection, in order with the other functions. What it has written is undone if it raises, and `done`
             gets its error.
         row: its values.
+        is_new: whether it is refused while the disk is full, as an acceptance is; the rest waits for space.
         done: called by the writer's thread after the commit, with None, or with the error; it must not block, nor run
             code of users.
         also: what is written in the same transaction, after all the others of it, in order.
@@ -54,26 +64,38 @@ class Write:
     row: tuple[Any, ...] = ()
     done: Callable[[BaseException | None], object] | None = None
     also: Also = ()
+    is_new: bool = False
     error: Exception | None = attrs.field(default=None, init=False)  # what the function raised
 
 
 class Writer:
     """Writes to the database of a journal, on a thread of its own.
 
+    While the disk is full, what is new is refused; the rest has the reserve, and is then tried each second.
+
     Args:
-        db: the connection.
+        run: the files; closed when it ends.
         name: of the thread.
         failed: called once, on the thread, if nothing can be written any more.
+
+    Attributes:
+        error: why nothing can be written any more; None if it can.
     """
 
-    def __init__(self, db: sqlite3.Connection, name: str, failed: Callable[[BaseException], object]) -> None:
-        self._db = db
+    def __init__(self, run: Run, name: str, failed: Callable[[BaseException], object]) -> None:
+        self._run = run
+        self._db = run.db
         self._told_failed = failed
-        self._thread = DaemonThread(self._run, name)
+        self._thread = DaemonThread(self._work, name)
         self._ready = threading.Condition()
         self._queue: deque[Write] = deque()
+        self._late: list[Write] = []  # what has found no space
+        self._next_try = 0.0
         self._closing = False
+        self._written = 0  # records and commits in the log of the database
+        self._most = 2_000  # of them, before that is copied into the database
         self.error: BaseException | None = None
+        of_this_process.add(self)
 
     def open(self) -> None:
         """Start the thread."""
@@ -87,7 +109,7 @@ class Writer:
         """
         with self._ready:
             if self.error is not None or self._closing:
-                raise JournalFailed(f"the journal cannot write: {self.error or 'it is closed'}")
+                raise self._failure()
             self._queue.append(write)
             if len(self._queue) == 1:
                 self._ready.notify()
@@ -99,34 +121,102 @@ class Writer:
             self._ready.notify()
         return self._thread.gone(deadline)
 
-    def _run(self) -> None:
+    def disown(self) -> None:
+        """Leave the database to the parent, in a forked child, where the thread does not exist."""
+        keep_for_ever(self._db)
+        self._ready = threading.Condition()
+        self.error = RuntimeError("this process was forked from the one that has it; open a gate here, with a journal")
+
+    def _failure(self) -> JournalFailed:
+        return JournalFailed(f"the journal cannot write any more: {self.error or 'it is closed'}")
+
+    def _work(self) -> None:
+        while batch := self._next():
+            self._late = self._write(batch)
+            self._checkpoint()
+        if self.error is None:
+            self._write([Write(self._run.note_end)])
         try:
-            while batch := self._next():
-                self._write(batch)
-        finally:
-            self._db.close()
+            self._run.close(well=self.error is None)
+        except Exception:
+            _logger.exception("the files of the journal in %s were not closed", self._run.directory.path)
 
     def _next(self) -> list[Write]:
         with self._ready:
             while not self._queue and not self._closing:
-                self._ready.wait()
-            return [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+                if not self._ready.wait(_PAUSE if self._late else None) and self._late:
+                    break
+            return self._late + [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
 
-    def _write(self, batch: list[Write]) -> None:
+    def _write(self, batch: list[Write]) -> list[Write]:
+        """Write what can be written; return what is to be tried again."""
+        if not (batch := self._admit(batch)) or (self._late and time.monotonic() < self._next_try):
+            return batch
         error: BaseException | None = None
         try:
             if self.error is not None:
-                raise self.error
+                raise self._failure() from self.error
             self._commit(batch)
-        except Exception as raised:
+        except BaseException as raised:
             error = raised
-            if self.error is None:
-                self.error = raised
-                _logger.exception("the journal cannot write")
-                self._told_failed(raised)
+            if _code(raised) in _PASSING and not self._closing:
+                if self._run.has_reserve and _code(raised) in _FULL:
+                    self._give_up_reserve()
+                    return self._write(batch)
+                self._next_try = time.monotonic() + _PAUSE
+                return batch
+            self._fail(raised)
+            error = self._failure()
         for write in batch:
             if write.done is not None:
                 write.done(error or write.error)
+        return []
+
+    def _admit(self, batch: list[Write]) -> list[Write]:
+        """Refuse what is new while there is no reserve; return the rest."""
+        run, now = self._run, time.monotonic()
+        if not run.has_reserve and now >= self._next_try:
+            with contextlib.suppress(OSError):
+                run.has_reserve = run.directory.make_reserve()
+            if not self._late:
+                self._next_try = now + _PAUSE
+        if run.has_reserve or self.error is not None:
+            return batch
+        rest: list[Write] = []
+        for write in batch:
+            if not write.is_new and write.statement is not ACCEPT:
+                rest.append(write)
+            elif write.done is not None:
+                write.done(JournalFull(f"the disk of {run.directory.path} is full, so nothing is accepted; make space"))
+        return rest
+
+    def _give_up_reserve(self) -> None:
+        _logger.error("the disk of journal %s is full: make space", self._run.directory.path)
+        self._run.directory.give_up_reserve()
+        self._run.has_reserve = False
+        self._most = 0
+        self._checkpoint()  # the space of the log is used again
+
+    def _fail(self, error: BaseException) -> None:
+        if self.error is None:
+            self.error = error
+            _logger.error("the journal in %s cannot write", self._run.directory.path, exc_info=error)
+            self._told_failed(error)
+
+    def _checkpoint(self) -> None:
+        """Copy the log into the database once it is large; one that readers do not hold is then used again."""
+        if self._written < self._most or self.error is not None:
+            return
+        each = 1.0  # records of a frame
+        try:
+            _, frames, copied = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            each = self._written / max(frames, 1)
+            if copied == frames:
+                self._written = 0
+        except sqlite3.Error as error:
+            if _code(error) not in _PASSING:
+                self._fail(error)
+        self._most = self._written + max(int(_FRAMES * each), 1)
 
     def _commit(self, batch: list[Write]) -> None:
         db = self._db
@@ -153,10 +243,13 @@ class Writer:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+        self._written += len(batch) + 1
+        self._run.note_commit()
 
     def _call(self, write: Write, function: Callable[[sqlite3.Connection], object]) -> None:
         """Call a function in the transaction; its own errors are its own, those of the disk are the transaction's."""
         db = self._db
+        write.error = None
         db.execute("SAVEPOINT call")
         try:
             function(db)
@@ -168,10 +261,14 @@ class Writer:
         db.execute("RELEASE call")
 
 
+def _code(error: BaseException) -> int:
+    """Return the code of an error of SQLite; 0 for others."""
+    return getattr(error, "sqlite_errorcode", 0)
+
+
 def _is_of_disk(error: Exception) -> bool:
     """Tell whether an error says that nothing can be written, and not only this."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (
+    return _code(error) & 0xFF in (
         sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_NOMEM,
         sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
     )  # fmt: skip

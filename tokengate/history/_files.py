@@ -12,16 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from tokengate._exceptions import BadStateDirectory
-from tokengate.audit._directory import opened_directory
+from tokengate.audit._directory import check_for_database
 from tokengate.history._rows import SCHEMA
 
 LIVE: Final = 60.0
 """Seconds since the last write of a file in which it counts as one that is written to."""
 
 _NAME: Final = re.compile(r"\d{8}T\d{6}\.[0-9a-f]{8}\.db")
-_REMOTE: Final = re.compile(r"nfs|cifs|smb|afs|ceph|9p|lustre|gluster|fuse\.ssh|ncpfs|gpfs|virtiofs")
-_ELSEWHERE: Final = "name another directory, on a disk of this machine"
 
 
 def prepare(directory: Path) -> Path:
@@ -31,30 +28,8 @@ def prepare(directory: Path) -> Path:
         BadStateDirectory: it cannot be used.
     """
     folder = directory / "history"
-    try:
-        os.close(opened_directory(folder))
-    except OSError as error:
-        remedy = "give it to the user of the gate" if isinstance(error, PermissionError) else _ELSEWHERE
-        raise BadStateDirectory(str(folder), error.strerror or str(error), remedy) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise BadStateDirectory(str(folder), "it is not writable", "give its user the right to write, or name another")
-    if kind := _remote(folder):
-        why = f"it is on a network file system ({kind}), where the locks of SQLite do not hold"
-        raise BadStateDirectory(str(folder), why, _ELSEWHERE)
+    check_for_database(folder)
     return folder
-
-
-def _remote(folder: Path) -> str:
-    """Return the kind of a network file system; empty if it is none, or if this system does not say."""
-    device = os.stat(folder).st_dev
-    mounts = ""
-    with contextlib.suppress(OSError):
-        mounts = Path("/proc/self/mountinfo").read_text()
-    for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        if before.split()[2] == f"{os.major(device)}:{os.minor(device)}" and _REMOTE.match(after):
-            return after.split()[0]
-    return ""
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from other_users import needs_root
 from tiers import in_ci
 
 from tokengate import Gate, token
+from tokengate.audit import _directory
 from tokengate.errors import BadStateDirectory
 from tokengate.history import History, _files
 from tokengate.history import _writer as writer
@@ -88,7 +89,7 @@ def test_a_directory_of_another_user_opens_no_gate(tmp_path: Path, monkeypatch: 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's locks do not hold there."""
-    monkeypatch.setattr(_files, "_remote", lambda _folder: "nfs4")
+    monkeypatch.setattr(_directory, "_remote", lambda _folder: "nfs4")
     with pytest.raises(BadStateDirectory, match="network file system"):
         _files.prepare(tmp_path)
 
@@ -339,6 +340,7 @@ def test_a_forked_child_writes_nothing_and_closes_nothing(opened: Opened, tmp_pa
     code = """
 import os, sys, time
 from tokengate import Gate, token
+from tokengate.audit import _directory
 from tokengate.history import History
 
 @token
