@@ -10,6 +10,7 @@
 #   _keys.py      rows by uid and by key: made in the journal, attached to
 #   _writer.py    the thread that writes: what has come is one transaction
 #   _store.py     the database: its tables and connections
+#   _checksums.py checksums of rows, and the triggers that set them
 #   _states.py    states of rows
 #   _submit.py    `submit_to`, for other processes of the user
 #   _inbox.py     the files that these leave

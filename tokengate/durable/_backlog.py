@@ -12,6 +12,7 @@ import msgspec
 from actors import ActorDead, ActorSystem, TokenState
 from actors.lowlevel import ActorPlace, DurableToken, OperationPlace, Place
 from tokengate.durable import _states as states
+from tokengate.durable._checksums import WHOLE
 from tokengate.durable._codec import Codec
 from tokengate.durable._record import Record
 from tokengate.operations._functions import found_at
@@ -34,9 +35,10 @@ class Row(NamedTuple):
     state: int
     attempts: int
     recoveries: int
+    whole: int = 1  # 0: bits of the row have changed on disk
 
 
-COLUMNS: Final = ", ".join(Row._fields)
+COLUMNS: Final = f"{', '.join(Row._fields[:-1])}, {WHOLE}"
 """Of `SELECT`, in the order of a `Row`."""
 
 

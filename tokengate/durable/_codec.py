@@ -14,6 +14,8 @@ from actors import NotDurable
 LARGEST: Final = 256 * 1024
 """Bytes of the arguments of a call, or of a result, at most."""
 
+_encode: Final = msgspec.json.Encoder().encode
+
 
 class Codec:
     """Encodes the calls of one function, and decodes them.
@@ -84,5 +86,5 @@ def encode_result(name: str, value: Any) -> bytes:
 
 
 def checksum(*values: object) -> int:
-    """Return the checksum of the values of a row."""
-    return zlib.crc32(repr(values).encode())
+    """Return the checksum of values of a row."""
+    return zlib.crc32(_encode(values))

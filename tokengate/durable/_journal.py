@@ -28,6 +28,7 @@ from actors.lowlevel import (
 from tokengate._exceptions import LeftInJournal
 from tokengate.durable import _states as states
 from tokengate.durable._backlog import COLUMNS, Backlog, Row
+from tokengate.durable._checksums import note_corrupt
 from tokengate.durable._codec import Codec, checksum, encode_result
 from tokengate.durable._keys import Tokens, submit_row
 from tokengate.durable._record import Record
@@ -169,7 +170,13 @@ class OpenJournal:
         return self.backlog.token_of(row)
 
     def offer(self, row: Row) -> bool:
-        """Put the token of a queued row into its mailbox; return False if it is parked. On any thread but a loop's."""
+        """Put the token of a queued row into its mailbox; return False if it is parked or corrupt.
+
+        On any thread but a loop's.
+        """
+        if not row.whole:
+            self.call(lambda db: note_corrupt(db, row.uid))
+            return False
         return self.backlog.offer(row)
 
     def offer_new(self, uids: Sequence[int]) -> None:

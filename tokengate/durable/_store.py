@@ -11,6 +11,8 @@ from typing import Final
 
 from tokengate._exceptions import JournalDamaged, NewerFormat
 from tokengate.audit._directory import NO_LINK
+from tokengate.durable._checksums import triggers
+from tokengate.durable._codec import checksum
 from tokengate.durable._page import LeftPage
 
 FORMAT: Final = 1
@@ -18,7 +20,7 @@ FORMAT: Final = 1
 SCHEMA: Final = """
 CREATE TABLE meta(format INTEGER NOT NULL, commits INTEGER NOT NULL);
 CREATE TABLE runs(run INTEGER PRIMARY KEY, gate TEXT, pid INTEGER, host TEXT, boot TEXT, version TEXT, config TEXT,
-    audit TEXT, opened REAL, closed REAL, how TEXT);
+    audit TEXT, opened REAL, closed REAL, how TEXT, crc INTEGER);
 CREATE TABLE tokens(uid INTEGER PRIMARY KEY, operation TEXT NOT NULL, path TEXT NOT NULL, key TEXT, fair TEXT,
     arguments BLOB NOT NULL, crc INTEGER NOT NULL, priority INTEGER NOT NULL, tags TEXT, parent INTEGER, trace TEXT,
     tx INTEGER, due REAL, deadline REAL, state INTEGER NOT NULL, attempts INTEGER NOT NULL, recoveries INTEGER NOT NULL,
@@ -31,13 +33,14 @@ CREATE INDEX tokens_parked ON tokens(operation) WHERE state = 3;
 CREATE INDEX tokens_due ON tokens(due) WHERE state = 0;
 CREATE INDEX tokens_ended ON tokens(ended) WHERE ended IS NOT NULL;
 CREATE INDEX tokens_dead ON tokens(uid) WHERE dead IS NOT NULL;
-CREATE TABLE steps(uid INTEGER, name TEXT, nth INTEGER, seq INTEGER, value BLOB, PRIMARY KEY(uid, name, nth)) WITHOUT ROWID;
+CREATE TABLE steps(uid INTEGER, name TEXT, nth INTEGER, seq INTEGER, value BLOB, crc INTEGER,
+    PRIMARY KEY(uid, name, nth)) WITHOUT ROWID;
 CREATE TABLE saved(path TEXT PRIMARY KEY, uid INTEGER, value BLOB, crc INTEGER) WITHOUT ROWID;
 CREATE TABLE schedules(name TEXT PRIMARY KEY, spec TEXT, paused REAL, last_due REAL, last_uid INTEGER, skipped INTEGER,
-    "by" TEXT, reason TEXT) WITHOUT ROWID;
-CREATE TABLE transactions(tx INTEGER PRIMARY KEY, name TEXT, owner INTEGER, state TEXT);
+    "by" TEXT, reason TEXT, crc INTEGER) WITHOUT ROWID;
+CREATE TABLE transactions(tx INTEGER PRIMARY KEY, name TEXT, owner INTEGER, state TEXT, crc INTEGER);
 CREATE TABLE compensations(tx INTEGER, seq INTEGER, uid INTEGER, operation TEXT, arguments BLOB, state TEXT,
-    PRIMARY KEY(tx, seq)) WITHOUT ROWID;
+    crc INTEGER, PRIMARY KEY(tx, seq)) WITHOUT ROWID;
 """
 
 MIGRATIONS: Final[dict[int, str]] = {}
@@ -92,11 +95,16 @@ def connect(directory: Path) -> sqlite3.Connection:
     _make(directory / DATABASE)
     db = sqlite3.connect(directory / DATABASE, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
+        db.create_function("checksum", -1, checksum, deterministic=True)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA wal_autocheckpoint=0")
         if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
-            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} INSERT INTO meta VALUES({FORMAT}, 0); COMMIT;")
+            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} INSERT INTO meta VALUES({FORMAT}, 0);")
+            for statement in list(triggers(db)):
+                db.execute(statement)
+            db.execute("COMMIT")
+            _sync(directory.parent)  # SQLite syncs the directory itself
         _migrate(directory, db)
     except BaseException:
         db.close()
@@ -108,6 +116,14 @@ def _make(path: Path) -> None:
     """Make a file for this user alone, unless it exists: to close a descriptor of one drops the locks of SQLite."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK, 0o600))
+
+
+def _sync(directory: Path) -> None:
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _migrate(directory: Path, db: sqlite3.Connection) -> None:
@@ -126,4 +142,6 @@ def _migrate(directory: Path, db: sqlite3.Connection) -> None:
 def reader(directory: Path) -> sqlite3.Connection:
     """Return a connection that reads while the writer writes; never used on a loop."""
     path = (directory / DATABASE).absolute().as_uri()
-    return sqlite3.connect(f"{path}?mode=ro", uri=True, timeout=5.0, check_same_thread=False)
+    db = sqlite3.connect(f"{path}?mode=ro", uri=True, timeout=5.0, check_same_thread=False)
+    db.create_function("checksum", -1, checksum, deterministic=True)
+    return db

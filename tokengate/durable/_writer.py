@@ -15,8 +15,10 @@ import attrs
 
 from actors.lowlevel import DaemonThread
 from tokengate._exceptions import JournalFailed, JournalFull
+from tokengate.durable._codec import checksum
 from tokengate.durable._files import keep_for_ever, of_this_process
 from tokengate.durable._run import Run
+from tokengate.durable._states import BEGUN
 
 _logger = logging.getLogger("tokengate.durable")
 
@@ -29,9 +31,9 @@ _PASSING: Final = (*_FULL, sqlite3.SQLITE_BUSY)
 
 ACCEPT: Final = (
     "INSERT INTO tokens(uid, operation, path, key, fair, arguments, crc, priority, tags, parent, trace, tx, due, "
-    "deadline, state, attempts, recoveries, accepted) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    "deadline, state, attempts, recoveries, accepted, crc_end) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
-BEGIN: Final = "UPDATE tokens SET state = 2, attempts = ? WHERE uid = ?"
+BEGIN: Final = "UPDATE tokens SET state = 2, attempts = ?, crc_end = ? WHERE uid = ?"
 END: Final = (
     "UPDATE tokens SET state = ?, ended = ?, result = ?, error = ?, reason = ?, attempts = ?, dead = ?, crc_end = ? "
     "WHERE uid = ?"
@@ -226,14 +228,14 @@ class Writer:
         db.execute("BEGIN IMMEDIATE")
         try:
             if accepts:
-                db.executemany(ACCEPT, accepts)
+                db.executemany(ACCEPT, map(_accept, accepts))
             for write in batch:
                 if callable(write.statement):
                     self._call(write, write.statement)
             if begins:
-                db.executemany(BEGIN, begins)
+                db.executemany(BEGIN, [(attempt, checksum(uid, BEGUN, attempt), uid) for attempt, uid in begins])
             if ends:
-                db.executemany(END, ends)
+                db.executemany(END, map(_end, ends))
             for write in batch:
                 for statement, row in write.also:
                     db.execute(statement, row)
@@ -259,6 +261,20 @@ class Writer:
             db.execute("ROLLBACK TO call")
             write.error = error
         db.execute("RELEASE call")
+
+
+def _accept(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the row of an acceptance with its checksums."""
+    uid, operation, path, key, fair, arguments, _, priority, tags, parent, trace, tx, due, deadline, *rest = row
+    state, attempts, recoveries, accepted = rest
+    crc = checksum(uid, operation, path, key, fair, arguments, priority, tags, parent, trace, tx, deadline, accepted)
+    return *row[:6], crc, *row[7:], checksum(uid, state, attempts, due, recoveries)
+
+
+def _end(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the row of an end with its checksum."""
+    state, ended, result, error, reason, attempts, dead, _, uid = row
+    return *row[:7], checksum(uid, state, attempts, ended, result, error, reason, dead), uid
 
 
 def _code(error: BaseException) -> int:

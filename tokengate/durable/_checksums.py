@@ -1,0 +1,78 @@
+"""Checksums of rows: SQLite does not notice changed bits.
+
+A row of tokens has one of what acceptance wrote, and one of what changes; a row of another table has one of all its
+values. Triggers set them where a statement does not: those of each token do.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from tokengate.durable._states import FAILED
+
+CHECKED: Final = ("runs", "steps", "saved", "schedules", "transactions", "compensations")
+"""The tables with one checksum, beside that of tokens."""
+
+_ACCEPTED: Final = "uid, operation, path, key, fair, arguments, priority, tags, parent, trace, tx, deadline, accepted"
+_CHANGED: Final = "state, attempts, due, recoveries, ended, result, error, reason, dead"
+_CRC: Final = f"checksum(@.{_ACCEPTED.replace(', ', ', @.')})"
+_CRC_END: Final = (
+    "CASE WHEN @.state > 3 THEN checksum(@.uid, @.state, @.attempts, @.ended, @.result, @.error, @.reason, @.dead) "
+    "WHEN @.state = 2 THEN checksum(@.uid, @.state, @.attempts) "
+    "ELSE checksum(@.uid, @.state, @.attempts, @.due, @.recoveries) END"
+)
+
+WHOLE: Final = f"(crc IS {_CRC} AND crc_end IS {_CRC_END})".replace("@", "tokens")
+"""An expression: whether a row of tokens has the bits that were written."""
+
+
+def whole(db: sqlite3.Connection, table: str) -> str:
+    """Return an expression: whether a row of a table has the bits that were written."""
+    return WHOLE if table == "tokens" else f"crc IS checksum({', '.join(_columns(db, table))})"
+
+
+def note_corrupt(db: sqlite3.Connection, uid: int) -> None:
+    """Make a row of tokens with changed bits a dead letter: its arguments may be wrong."""
+    error = "NotRecovered: bits of its row have changed on disk, so it does not run; submit it again, with a new key"
+    db.execute(
+        "UPDATE tokens SET state = ?, ended = ?, error = ?, reason = 'corrupt', dead = 1 WHERE uid = ?",
+        (FAILED, time.time(), error, uid),
+    )
+
+
+def _columns(db: sqlite3.Connection, table: str, only: str = "name != 'crc'") -> list[str]:
+    found = db.execute(f"SELECT name FROM pragma_table_info(?) WHERE {only}", (table,))
+    return [f'"{name}"' for (name,) in found]
+
+
+def triggers(db: sqlite3.Connection) -> Iterator[str]:
+    """Yield the statements that make the triggers of a database.
+
+    A checksum that is wrong stays wrong when its row is written.
+    """
+    key = "uid IS NEW.uid"
+    new = f"crc = {_CRC}, crc_end = {_CRC_END}".replace("@", "NEW")
+    yield _trigger("tokens", "new", "INSERT", "NEW.crc_end IS NULL", new, key)
+    yield _trigger("tokens", "accepted", f"UPDATE OF {_ACCEPTED}", "TRUE", _renewed("crc", _CRC), key)
+    end = _renewed("crc_end", _CRC_END)
+    yield _trigger("tokens", "changed", f"UPDATE OF {_CHANGED}", "NEW.crc_end IS OLD.crc_end", end, key)
+    for table in CHECKED:
+        names = _columns(db, table)
+        key = " AND ".join(f"{name} IS NEW.{name}" for name in _columns(db, table, "pk"))
+        crc = f"checksum(@.{', @.'.join(names)})"
+        yield _trigger(table, "new", "INSERT", "NEW.crc IS NULL", f"crc = {crc.replace('@', 'NEW')}", key)
+        changed = f"UPDATE OF {', '.join(names)}"
+        yield _trigger(table, "changed", changed, "NEW.crc IS OLD.crc", _renewed("crc", crc), key)
+
+
+def _renewed(name: str, value: str) -> str:
+    old, new = value.replace("@", "OLD"), value.replace("@", "NEW")
+    return f"{name} = CASE WHEN OLD.{name} IS {old} THEN {new} ELSE OLD.{name} END"
+
+
+def _trigger(table: str, name: str, event: str, when: str, change: str, key: str) -> str:
+    head = f"CREATE TRIGGER {table}_{name} AFTER {event} ON {table} WHEN {when}"
+    return f"{head} BEGIN UPDATE {table} SET {change} WHERE {key}; END"
