@@ -22,6 +22,8 @@ from actors.kinds._jobs import Jobs
 from actors.kinds._operation_place import OperationPlace
 from actors.kinds._pykka_actor import cpu_actor_class
 from actors.kinds._task_actor import TaskActor
+from actors.mailboxes._durable_mailbox import FIRST, DurableMailbox, Position
+from actors.mailboxes._fair_lanes import fair_text
 from actors.mailboxes._fair_line import FairLine
 from actors.mailboxes._mailbox import DEFAULT_CAPACITY, Mailbox, Put
 from actors.mailboxes._rule import Rule
@@ -56,6 +58,7 @@ from actors.tokens._token import NO_KWARGS, NO_TAGS, DurableToken, make_token
 __all__ = [
     "AFFINITIES",
     "DEFAULT_CAPACITY",
+    "FIRST",
     "INSTEAD",
     "LOOP_AFFINITIES",
     "MAX_WAITING",
@@ -76,6 +79,7 @@ __all__ = [
     "DaemonThread",
     "Drain",
     "DurableActorPlace",
+    "DurableMailbox",
     "DurablePlace",
     "DurableToken",
     "FairLine",
@@ -90,6 +94,7 @@ __all__ = [
     "OneWay",
     "OperationPlace",
     "Place",
+    "Position",
     "ProcessDrain",
     "ProcessSystem",
     "Properties",
@@ -120,6 +125,7 @@ __all__ = [
     "cpu_actor_class",
     "cpu_seconds",
     "current_turn",
+    "fair_text",
     "find_step",
     "frame_of",
     "gates_operation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from actors.mailboxes._fair_line import FairLine
@@ -15,6 +15,12 @@ def fair_key(token: Token[Any]) -> str | int | None:
     """Return the key by which a token takes its turn."""
     policy = token._extras.policy
     return None if policy is None else policy.fair_key
+
+
+def fair_text(token: Token[Any]) -> str | None:
+    """Return that key as it is kept on disk."""
+    key = fair_key(token)
+    return None if key is None else str(key)
 
 
 class FairLanes(Lanes):
@@ -69,6 +75,15 @@ class FairLanes(Lanes):
         if self._order and (victim is None or -self._order[-1] <= victim.priority):
             victim = next(iter(self._lanes[-self._order[-1]]))
         return victim if victim is not None and victim.priority <= newcomer and self.remove(victim) else None
+
+    def pop_last_behind(self, newcomer: Token[Any], may_leave: Callable[[Token[Any]], bool]) -> Token[Any] | None:
+        """Take the last token of the key that has most, if the newcomer's has fewer, or is of higher priority."""
+        self._sort()
+        last = self._line.last_behind(newcomer)
+        return last if last is not None and may_leave(last) and self.remove(last) else None
+
+    def number_of(self, key: Hashable) -> int:
+        return self._line.number_of(key)
 
     def remove(self, token: Token[Any]) -> bool:
         self._sort()

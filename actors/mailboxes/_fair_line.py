@@ -100,6 +100,23 @@ class FairLine(Generic[T]):
         """Return the next token of the lowest priority, if there is one."""
         return next(iter(next(iter(self._lanes[min(self._lanes)].values())))) if self._lanes else None
 
+    def last_behind(self, newcomer: T) -> T | None:
+        """Return the last token of the lowest priority and of the key with most of these, if it is to go after another.
+
+        A newcomer of that priority goes before it if its own key has fewer tokens, even with this one.
+        """
+        priority = min(self._lanes, default=newcomer.priority + 1)
+        if priority > newcomer.priority:
+            return None
+        lane = self._lanes[priority]
+        longest = max(lane.values(), key=len)
+        own = lane.get(self._key_of(newcomer), ()) if priority == newcomer.priority else ()
+        return next(reversed(longest)) if priority < newcomer.priority or len(longest) > len(own) + 1 else None
+
+    def number_of(self, key: Hashable) -> int:
+        """Return how many tokens of a key wait."""
+        return sum(len(lane.get(key, ())) for lane in self._lanes.values())
+
     def _drop(self, priority: int, key: Hashable) -> None:
         lane = self._lanes[priority]
         del lane[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from itertools import repeat
 from typing import Any, Final
 
@@ -108,6 +108,28 @@ class Lanes:
         if order and not self.zero and -order[-1] <= newcomer:
             return self._pop_other(-order[-1])
         return None
+
+    def pop_last_behind(self, newcomer: Token[Any], may_leave: Callable[[Token[Any]], bool]) -> Token[Any] | None:
+        """Take the last token of the lowest priority, if that is below the newcomer's and the token may leave."""
+        order, zero = self._order, self.zero
+        lowest = 0 if zero and not (order and order[-1] > 0) else -order[-1] if order else newcomer.priority
+        if lowest >= newcomer.priority:
+            return None
+        if lowest or not zero:
+            last = next(reversed(self._lanes[lowest]))
+            return last if may_leave(last) and self.remove(last) else None
+        try:
+            last = zero.pop()
+        except IndexError:
+            return None
+        if may_leave(last):
+            return last
+        zero.append(last)
+        return None
+
+    def number_of(self, key: Hashable) -> int:  # noqa: ARG002
+        """Return how many tokens of a fair key wait here; 0 where keys do not take turns."""
+        return 0
 
     def remove(self, token: Token[Any]) -> bool:
         """Remove a token; return whether it was there."""

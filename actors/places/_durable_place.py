@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from actors._exceptions import NotDurable
@@ -49,7 +50,7 @@ class DurablePlace(Place):
             return
         try:
             if self._journal(token).accept(token):
-                self.mailbox.put(token)
+                self._enter(token)
         except BaseException:
             self._give_up(token)
             raise
@@ -60,7 +61,7 @@ class DurablePlace(Place):
             return
         try:
             if await self._journal(token).accept_async(token):
-                self.mailbox.put(token)
+                self._enter(token)
         except BaseException:
             self._give_up(token)
             raise
@@ -73,6 +74,12 @@ class DurablePlace(Place):
                 "give it one: Gate(plugins=[Journal(directory)])"
             )
         return journal  # type: ignore[no-any-return]
+
+    def _enter(self, token: Token[Any]) -> None:
+        """Put a token into the mailbox that is on disk."""
+        if self.mailbox.put(token) is Put.LATER:
+            self.system.senders.add(token)
+            self.system.later(partial(self._send_late, token))
 
     def _give_up(self, token: DurableToken[Any]) -> None:
         """Forget a token that was not accepted."""

@@ -75,10 +75,6 @@ class Journal(Protocol):
         """Do as `accept` does, awaiting the disk (trio and asyncio)."""
         ...
 
-    def left_on_disk(self, token: Any, /) -> None:
-        """Note that a token that was accepted has found its mailbox full: it is offered again when there is room."""
-        ...
-
     def entered(self, place: Any, /) -> None:
         """Note that the place of an actor with durable messages was made: those that wait for it are sent."""
         ...
@@ -95,8 +91,8 @@ class Journal(Protocol):
         """
         ...
 
-    def room_in(self, place: Any, /) -> None:
-        """Offer tokens again that were left on disk: their mailbox has room."""
+    def room_in(self, mailbox: Any, /) -> None:
+        """Have rows that wait for a durable mailbox read into it; the call does not wait."""
         ...
 
 

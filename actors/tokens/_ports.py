@@ -169,6 +169,11 @@ class TokenRecord(Protocol):
         ...
 
     @property
+    def number(self) -> int:
+        """The same as a number, by which rows are in order."""
+        ...
+
+    @property
     def is_accepted(self) -> bool:
         """Whether it is on disk that the token was accepted."""
         ...
@@ -186,6 +191,23 @@ class TokenRecord(Protocol):
     @property
     def follows(self) -> bool:
         """Whether the token does not run, and ends as that does which has this uid."""
+        ...
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether it waits on disk only: in no mailbox, and not in the system's table of live tokens."""
+        ...
+
+    def leave(self, token: Any, /) -> None:
+        """Leave the queued token on disk only; under the lock of its mailbox."""
+        ...
+
+    def keep(self, token: Any, /) -> None:
+        """Keep the token in memory as long as it waits on disk only."""
+        ...
+
+    def come(self, token: Any, /) -> None:
+        """Note that the token is in memory again; under the lock of its mailbox."""
         ...
 
     def begin(self, token: Any, /) -> bool:

@@ -432,6 +432,11 @@ class DurableToken(Token[T]):
     def uid(self) -> Any:
         return super().uid if self.record is None else self.record.uid
 
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        super().add_done_callback(fn)
+        if self.record is not None and self.record.is_on_disk:
+            self.record.keep(self)
+
     def _begin(self, now: float) -> None:
         record = self.record
         if record is not None and record.begin(self):

@@ -60,6 +60,12 @@ def in_process(ledger: str, number: int) -> int:
     return number
 
 
+@token(durable=True, idempotent=True, capacity=10, concurrency=1)
+def narrow(ledger: str, number: int) -> int:
+    note(ledger, f"run {number}")
+    return number
+
+
 # Steps: the first run of each dies within the second "load", with its gate.
 
 

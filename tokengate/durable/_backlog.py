@@ -1,16 +1,34 @@
-"""Rows on disk and the tokens that stand for them in this process."""
+"""Rows on disk and the tokens that stand for them in this process; mailboxes are windows on the rows."""
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
+from heapq import heapreplace
+from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from actors import ActorDead, ActorSystem, TokenState
-from actors.lowlevel import ActorPlace, DurableToken, OperationPlace, Place
+from actors import ActorDead, ActorSystem, TokenRejected, TokenState
+from actors.lowlevel import (
+    FIRST,
+    ActorPlace,
+    DaemonThread,
+    DurableMailbox,
+    DurableToken,
+    OperationPlace,
+    Place,
+    Position,
+    place_of,
+)
 from tokengate.durable import _states as states
 from tokengate.durable._checksums import WHOLE
 from tokengate.durable._codec import Codec
@@ -18,6 +36,10 @@ from tokengate.durable._record import Record
 from tokengate.operations._functions import found_at
 from tokengate.operations._operation import operation_in
 from tokengate.operations._spec import OperationSpec
+
+_logger = logging.getLogger("tokengate.durable")
+
+_AT_ONCE: Final = 512  # rows that are read before their tokens are queued
 
 
 class Row(NamedTuple):
@@ -27,6 +49,7 @@ class Row(NamedTuple):
     operation: str
     path: str
     key: str | None
+    fair: str | None
     arguments: bytes
     priority: int
     tags: str
@@ -35,11 +58,23 @@ class Row(NamedTuple):
     state: int
     attempts: int
     recoveries: int
+    accepted: float
     whole: int = 1  # 0: bits of the row have changed on disk
 
 
 COLUMNS: Final = f"{', '.join(Row._fields[:-1])}, {WHOLE}"
 """Of `SELECT`, in the order of a `Row`."""
+
+_QUEUED: Final = f"""
+SELECT {COLUMNS} FROM tokens INDEXED BY tokens_queued
+WHERE state = 1 AND path = ? AND fair IS ? AND priority <= ? AND (priority < ? OR uid >= ?)
+ORDER BY priority DESC, uid
+"""
+_NEXT_PATH: Final = "SELECT min(path) FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path > ?"
+_NEXT_FAIR: Final = (
+    "SELECT min(fair) FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path = ? AND fair > ?",
+    "SELECT fair FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path = ? AND fair IS NULL LIMIT 1",
+)
 
 
 class Backlog:
@@ -51,6 +86,7 @@ class Backlog:
         places: {spec of an operation: its place}; looking up one that is not there yet makes it.
         codec: returns what decodes the calls of a token.
         record: makes the record of a row.
+        reading: returns a connection that reads, for a `with`.
     """
 
     def __init__(
@@ -60,62 +96,117 @@ class Backlog:
         places: Mapping[OperationSpec, OperationPlace],
         codec: Callable[[str, DurableToken[Any]], Codec],
         record: Callable[[int, bool], Record],
+        reading: Callable[[], closing[sqlite3.Connection]],
     ) -> None:
         self._system = system
         self._run = run
         self._places = places
         self._codec = codec
         self._record = record
+        self._reading = reading
+        self._lock = threading.RLock()
+        # Tokens that wait on disk only, and those of earlier runs; the others are found by their ids.
         self._known: WeakValueDictionary[int, DurableToken[Any]] = WeakValueDictionary()
+        self._kept: dict[int, DurableToken[Any]] = {}  # those on disk only with callbacks
+        self._left_by_others: dict[str, dict[str | None, Position]] = {}  # {path: its fair keys}, of earlier runs
+        self._wanted: SimpleQueue[Place | None] = SimpleQueue()
+        self._thread = DaemonThread(self._read, f"{system.name}-journal-reader")
+        self._ended: set[int] | None = None  # uids of tokens that have ended since the reader began to read
+        self.on_disk = 0  # rows that wait on disk only
         self.parked: set[int] = set()  # uids of rows that cannot run here
 
+    def open(self, db: sqlite3.Connection) -> None:
+        """Note what earlier runs have left, before any token is accepted, and start the thread."""
+        (self.on_disk,) = db.execute("SELECT count(*) FROM tokens WHERE state = 1").fetchone()
+        path: str | None = ""
+        while (path := db.execute(_NEXT_PATH, (path,)).fetchone()[0]) is not None:
+            keys: dict[str | None, Position] = {}
+            if db.execute(_NEXT_FAIR[1], (path,)).fetchone():
+                keys[None] = FIRST
+            key: str | None = ""
+            while (key := db.execute(_NEXT_FAIR[0], (path, key)).fetchone()[0]) is not None:
+                keys[key] = FIRST
+            self._left_by_others[path] = keys
+        self._thread.begin()
+
+    def close(self, deadline: float) -> None:
+        """End the thread."""
+        self._wanted.put(None)
+        self._thread.gone(deadline)
+
+    def look(self) -> None:
+        """Have the rows of earlier runs read whose places are there by now; not on a loop."""
+        with self._reading() as db:
+            for path in list(self._left_by_others):
+                self._look_at(db, path)
+
+    def _look_at(self, db: sqlite3.Connection, path: str) -> None:
+        row = db.execute(f"SELECT {COLUMNS} FROM tokens WHERE state = 1 AND path = ? LIMIT 1", (path,)).fetchone()
+        if row is None:
+            self._left_by_others.pop(path, None)
+        elif (place := self._target(Row._make(row))[0]) is not None:
+            self.expect(place)
+
+    def expect(self, place: Place) -> None:
+        """Let a place have the rows of earlier runs, before it gets new ones."""
+        rows = self._left_by_others.pop(place.path, None)
+        if rows is not None and isinstance(place.mailbox, DurableMailbox):
+            place.mailbox.expect(rows, partial(self.room_in, place))
+
+    # Tokens of rows
+
     def token_of(self, row: Row) -> DurableToken[Any] | None:
-        """Return the token of a row: the object that there is, or a new one that is not in its mailbox.
+        """Return the token of a row: the object that there is, or a new one, which waits on disk only.
 
         Returns:
             None if its operation or path is unknown here, or its arguments do not fit; it counts as parked then.
         """
-        token = self.known(row.uid)
-        if token is None:
-            token = self._made(row)
-        (self.parked.add if token is None else self.parked.discard)(row.uid)
+        with self._lock:
+            token = self.known(row.uid) or self._made(row)
+            (self.parked.add if token is None else self.parked.discard)(row.uid)
         return token
 
     def offer(self, row: Row) -> bool:
-        """Put the token of a row into its mailbox, unless it has been there; return False if it is parked."""
+        """Put the token of a queued row into its mailbox, unless it has been there; return False if it is parked."""
         token = self.token_of(row)
         if token is None:
             return False
-        if token._phase is TokenState.CREATED:
-            try:
-                token._place.mailbox.put(token)  # type: ignore[attr-defined]  # a place's
-            except ActorDead:
-                self.parked.add(row.uid)
-                return False
+        mailbox: Any = place_of(token).mailbox
+        try:
+            if self._passes_door(token):
+                mailbox.offer(token)
+        except ActorDead:
+            self.parked.add(row.uid)
+            return False
         return True
 
     def known(self, uid: int) -> DurableToken[Any] | None:
         """Return the object of a token that has not ended, if there is one."""
-        token = self._system.live.get(uid & (1 << 40) - 1) if uid >> 40 == self._run else None
-        return token if isinstance(token, DurableToken) else self._known.get(uid)
+        token: Any = self._system.live.get(uid & (1 << 40) - 1) if uid >> 40 == self._run else None
+        if isinstance(token, DurableToken) and token.record is not None and token.record.number == uid:
+            return token
+        return self._known.get(uid)
 
     def _made(self, row: Row) -> DurableToken[Any] | None:
         place, name, call = self._target(row)
         if place is None:
             return None
         token = place.token(name, call, (), {}, row.priority, msgspec.json.decode(row.tags))
+        self._system.live.pop(token.id)
         if not isinstance(token, DurableToken):  # it is not durable any more
-            self._system.live.pop(token.id)
             return None
         record = self._record(row.uid, place.is_idempotent(call))
         try:
             args, token.kwargs = self._codec(row.operation, token).decode(row.arguments)
         except msgspec.ValidationError:
-            self._system.live.pop(token.id)
             return None
         token._args = args[0] if call is None else args
-        record.is_accepted, record.begun, record.recoveries = True, row.state == states.BEGUN, row.recoveries
-        token.parent, token.record = row.parent, record
+        record.is_accepted = record.is_on_disk = True
+        record.begun, record.recoveries = row.state == states.BEGUN, row.recoveries
+        token.parent, token.record, token._phase = row.parent, record, TokenState.QUEUED
+        token.created_at = token.queued_at = self._system.clock() - max(0.0, time.time() - row.accepted)
+        if row.uid >> 40 == self._run:
+            token.id = row.uid & (1 << 40) - 1
         self._known[row.uid] = token
         return token
 
@@ -129,3 +220,116 @@ class Backlog:
         if not isinstance(place, ActorPlace) or module != row.path:
             return None, "", None
         return place, f"{place.actor_class.__name__}.{name}", None if name == "on_receive" else (name,)
+
+    def _passes_door(self, token: DurableToken[Any]) -> bool:
+        """Hold a token to the policy of its place; return False if that has ended it."""
+        place = place_of(token)
+        if place.governor is None:
+            return True
+        try:
+            place.governor.at_door(token)
+        except TokenRejected as error:
+            if place.mailbox.withdraw(token):
+                place.reject(token, error)
+            return False
+        return True
+
+    # On disk only
+
+    def leave(self, record: Record, token: DurableToken[Any]) -> None:
+        """Note that a token waits on disk only; under the lock of its mailbox."""
+        with self._lock:
+            self._known[record.number] = token
+            if token._callbacks:
+                self._kept[record.number] = token
+            self._system.live.pop(token.id, None)
+            self.on_disk += 1
+
+    def keep(self, record: Record, token: DurableToken[Any]) -> None:
+        """Keep the object of a token that waits on disk only: something waits for its end."""
+        with self._lock:
+            if record.is_on_disk:
+                self._kept[record.number] = token
+
+    def come(self, record: Record, token: DurableToken[Any]) -> None:
+        """Note that it is in memory again; under the lock of its mailbox."""
+        with self._lock:
+            self._system.live[token.id] = token
+            self._kept.pop(record.number, None)
+            self.on_disk -= 1
+
+    def ends(self, uid: int) -> None:
+        """Note that a token is about to leave memory, since its end is on disk."""
+        ended = self._ended
+        if ended is not None:
+            ended.add(uid)
+
+    def room_in(self, place: Place) -> None:
+        """Have rows that wait read into the mailbox of a place."""
+        self._wanted.put(place)
+
+    # On the thread that reads
+
+    def _read(self) -> None:
+        with self._reading() as db:
+            while (place := self._wanted.get()) is not None:
+                try:
+                    while self._fill(db, place):
+                        pass
+                except Exception:
+                    _logger.exception("rows of the journal cannot be read")
+
+    def _fill(self, db: sqlite3.Connection, place: Place) -> bool:
+        """Read rows into the mailbox of a place; return whether there is room for more."""
+        mailbox: DurableMailbox = place.mailbox  # type: ignore[assignment]  # no other calls `room_in`
+        room, rest = mailbox.begin_reading()
+        self._ended = set()  # a token that ends from here on may be a waiting row to what is read
+        behind: dict[str | None, Position | None] = {}  # where the rows begin that stay on disk
+        found: list[tuple[str | None, DurableToken[Any]]] = []
+        try:
+            for key, position, most in _shares(rest, min(room, _AT_ONCE)):
+                tokens, behind[key] = self._waiting(db, place.path, key, position, most)
+                found.extend((key, token) for token in tokens)
+            came = mailbox.come([token for _, token in found])
+            for key, token in reversed(found[came:]):
+                behind[key] = position_of(token)
+        finally:
+            self._ended = None
+            again = mailbox.end_reading(behind)
+        return again
+
+    def _waiting(
+        self, db: sqlite3.Connection, path: str, key: str | None, position: Position, most: int
+    ) -> tuple[list[DurableToken[Any]], Position | None]:
+        """Return the first tokens of a fair key that wait on disk only, and where the row stands after them."""
+        tokens: list[DurableToken[Any]] = []
+        priority, uid = -position[0], position[1]
+        with closing(db.execute(_QUEUED, (path, key, priority, priority, uid))) as rows:
+            for row in map(Row._make, rows):
+                if len(tokens) == most:
+                    return tokens, (-row.priority, row.uid)
+                token = self.known(row.uid)
+                if token is None and row.uid not in (self._ended or ()):
+                    token = self.token_of(row)
+                if token is not None and token.record.is_on_disk and self._passes_door(token):  # type: ignore[union-attr]
+                    tokens.append(token)
+        return tokens, None
+
+
+def position_of(token: DurableToken[Any]) -> Position:
+    """Return where the row of a token stands."""
+    return -token.priority, token.record.number  # type: ignore[union-attr]
+
+
+def _shares(rest: list[tuple[str | None, Position, int]], room: int) -> list[tuple[str | None, Position, int]]:
+    """Return which fair keys are read, from where, and how many rows, so that they have as many tokens in memory.
+
+    Args:
+        rest: keys, where their rows begin, and how many tokens of them are in memory.
+        room: for how many tokens.
+    """
+    least = sorted((number, index, 0) for index, (_, _, number) in enumerate(rest))[:room]
+    for _ in range(room if least else 0):
+        number, index, share = least[0]
+        heapreplace(least, (number + 1, index, share + 1))
+    return [(*rest[index][:2], share) for _, index, share in least if share]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -21,6 +19,7 @@ from actors.lowlevel import (
     DurableToken,
     Place,
     blocking,
+    fair_text,
     loop_here,
     method_of,
     place_of,
@@ -65,7 +64,8 @@ class OpenJournal:
             run.number,
             gate._operations,
             self._codec,
-            lambda uid, idempotent: Record(self, uid, idempotent=idempotent),
+            self._record,
+            self.reading,
         )
         self.run = run.number
         self.page = run.page
@@ -73,13 +73,14 @@ class OpenJournal:
         self.tokens = Tokens(self)
         self._states = SavedStates(run.db, lambda also: writer.put(Write("", also=also)))
         self._codecs: dict[str, Codec] = {}  # {operation: what encodes its calls}
-        self._left: dict[Place, deque[DurableToken[Any]]] = {}  # those that found their mailbox full
         self._ended: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self.ticker = Ticker(f"{self.system.name}-journal-ticks")
         self._ends = DaemonThread(self._tell_ends, f"{gate.name}-journal-ends")
 
     def open(self) -> None:
         """Start the threads."""
+        with self.reading() as db:
+            self.backlog.open(db)
         self.writer.open()
         self._ends.begin()
         self.ticker.open()
@@ -87,6 +88,7 @@ class OpenJournal:
     def close(self, deadline: float) -> None:
         """Write what is left, and end the threads."""
         self.ticker.close(deadline)
+        self.backlog.close(deadline)
         self.writer.close(deadline)
         self._ended.put(None)
         self._ends.gone(deadline)
@@ -139,13 +141,14 @@ class OpenJournal:
 
     def _offer(self, token: DurableToken[Any]) -> Reply[None]:
         name = operation_of(token)
+        self.backlog.expect(place_of(token))
         text = self._codec(name, token).encode(token.args, token.kwargs)
         record = Record(self, self.run << 40 | token.id, idempotent=place_of(token).is_idempotent(token._call))
         record.fresh = True
         row = (
-            record.number, name, token.actor, None, None, text, checksum(record.number, name, text), token.priority,
-            msgspec.json.encode(dict(token.tags)).decode(), token.parent, None, None, None, None, states.QUEUED, 0, 0,
-            time.time(),
+            record.number, name, token.actor, None, fair_text(token), text, checksum(record.number, name, text),
+            token.priority, msgspec.json.encode(dict(token.tags)).decode(), token.parent, None, None, None, None,
+            states.QUEUED, 0, 0, time.time(),
         )  # fmt: skip
         reply: Reply[None] = Reply()
 
@@ -194,12 +197,21 @@ class OpenJournal:
 
     # Full mailboxes
 
-    def left_on_disk(self, token: DurableToken[Any]) -> None:
-        """Note that the mailbox of a token is full."""
-        self._left.setdefault(place_of(token), deque()).append(token)
-
     def room_in(self, place: Place) -> None:
-        """Offer tokens of a place again."""
+        """Have rows that wait read into the mailbox of a place."""
+        self.backlog.room_in(place)
+
+    def leave(self, record: Record, token: DurableToken[Any]) -> None:
+        """Note that a token waits on disk only."""
+        self.backlog.leave(record, token)
+
+    def keep(self, record: Record, token: DurableToken[Any]) -> None:
+        """Keep a token that is on disk only in memory, too."""
+        self.backlog.keep(record, token)
+
+    def come(self, record: Record, token: DurableToken[Any]) -> None:
+        """Note that it is in memory again."""
+        self.backlog.come(record, token)
 
     # An attempt, and the end
 
@@ -264,6 +276,7 @@ class OpenJournal:
         self, record: Record, token: DurableToken[Any], state: TokenState, value: Any, error: BaseException | None
     ) -> None:
         record.has_ended, record.is_recording = True, False
+        self.backlog.ends(record.number)
         token._settle(state, value, error)
         self.tokens.ended(record.number, state, value, error)
 
@@ -275,11 +288,12 @@ class OpenJournal:
 
     def entered(self, place: Place) -> None:
         """Have the messages offered that wait for the actor of a new place."""
+        self.backlog.expect(place)
         if self.backlog.parked:
-            self._ended.put(partial(self._offer_left, place.path))
+            self._ended.put(partial(self._offer_begun, place.path))
 
-    def _offer_left(self, path: str) -> None:
-        what = f"SELECT {COLUMNS} FROM tokens WHERE state IN (1, 2) AND path = ? AND uid < ? ORDER BY uid"
+    def _offer_begun(self, path: str) -> None:
+        what = f"SELECT {COLUMNS} FROM tokens WHERE state = 2 AND path = ? AND uid < ? ORDER BY uid"
         with self.reading() as db:
             for row in map(Row._make, db.execute(what, (path, self.run << 40)).fetchall()):
                 self.offer(row)

@@ -18,6 +18,18 @@ class Keeper(Caller, Protocol):
         """Note that an attempt begins, on disk if it must not run twice; return whether that took a wait."""
         ...
 
+    def leave(self, record: Record, token: Any, /) -> None:
+        """Note that a token is on disk only."""
+        ...
+
+    def keep(self, record: Record, token: Any, /) -> None:
+        """Keep a token that is on disk only in memory, too."""
+        ...
+
+    def come(self, record: Record, token: Any, /) -> None:
+        """Note that it is in memory again."""
+        ...
+
     def end(self, record: Record, token: Any, state: TokenState, value: Any, error: BaseException | None, /) -> None:
         """Have the end written; then the token ends."""
         ...
@@ -37,6 +49,7 @@ class Record:
         is_recording: whether its end is on its way to the disk.
         recoveries: deaths of processes in which it had begun.
         begun: whether it is on disk that it may have begun.
+        is_on_disk: whether the token waits on disk only.
         follows: whether the token does not run, and ends as that does which has this uid.
         fresh: whether no run of it can have recorded a step.
         saved: the state that its attempt has saved for its actor, which is written with its end; None: nothing.
@@ -52,6 +65,7 @@ class Record:
         "has_ended",
         "idempotent",
         "is_accepted",
+        "is_on_disk",
         "is_recording",
         "journal",
         "number",
@@ -67,6 +81,7 @@ class Record:
         self.is_accepted = self.has_ended = self.is_recording = self.begun = self.follows = False
         self.fresh = False
         self._steps: Steps | None = None  # of the run that goes on
+        self.is_on_disk = False
         self.recoveries = self.slot = 0
         self.saved: Any = None
         self._claim: list[None] = [None]  # the thread that takes it writes the end
@@ -99,6 +114,20 @@ class Record:
     def add_step(self, path: str, nth: int, value: bytes) -> Reply[None]:
         """Have the value of a step written."""
         return self.steps.add(path, nth, value)
+
+    def leave(self, token: Any) -> None:
+        """Leave the token on disk only."""
+        self.is_on_disk = True
+        self.journal.leave(self, token)
+
+    def keep(self, token: Any) -> None:
+        """Keep the token in memory, too, since something waits for its end."""
+        self.journal.keep(self, token)
+
+    def come(self, token: Any) -> None:
+        """Note that the token is in memory again."""
+        self.is_on_disk = False
+        self.journal.come(self, token)
 
     def end(self, token: Any, state: TokenState, value: Any, error: BaseException | None) -> bool:
         """Have the end written, once."""
