@@ -51,6 +51,7 @@ class Checked:
         macs: {number: mac} of the wanted records.
         retired: the last record that was removed on record; 0 if none was.
         last: the last line with a right mac.
+        torn: how many bytes of the next record are at the end; 0: none. A process that is killed leaves such a part.
     """
 
     seqs: array[int] = attrs.field(factory=lambda: array("q"))
@@ -59,9 +60,12 @@ class Checked:
     macs: dict[int, bytes] = attrs.field(factory=dict)
     retired: int = 0
     last: bytes = b""
+    torn: int = 0
 
 
-def check(segments: Iterable[tuple[str, bytes]], first: End, limit: int, wanted: Collection[int] = ()) -> Checked:
+def check(
+    segments: Iterable[tuple[str, bytes]], first: End, limit: int, wanted: Collection[int] = (), end: int | None = None
+) -> Checked:
     """Check each record by itself.
 
     Args:
@@ -69,10 +73,16 @@ def check(segments: Iterable[tuple[str, bytes]], first: End, limit: int, wanted:
         first: the beginning of the chain.
         limit: a number that no record reaches.
         wanted: numbers of the records to return the macs of.
+        end: number of the first record that the key file does not tell of: a part of it or of a later one may be at
+            the end; None: not known.
     """
     checker = _Checker(first, limit, wanted)
-    for name, text in segments:
-        checker.read(name, text)
+    last = ("", b"")
+    for segment in segments:
+        if last[0]:
+            checker.read(*last)
+        last = segment
+    checker.read(*last, end)
     return checker.checked
 
 
@@ -163,7 +173,7 @@ class _Checker:
         self._mac = first.mac  # of that line
         self._open = False  # whether the line before is damaged at its end
 
-    def read(self, name: str, text: bytes) -> None:
+    def read(self, name: str, text: bytes, end: int | None = None) -> None:
         """Check the lines of a segment."""
         lines = text.split(b"\n")
         tail = lines.pop()
@@ -176,8 +186,15 @@ class _Checker:
                     self._good(seq, line, mac)
                     continue
             self._look_into(line, f"{name}:{number}")
-        if tail and self._look_into(tail, f"{name}:{len(lines) + 1}"):
+        if end is not None and self._seq + 1 >= end and self._is_part_of_next(tail):
+            self.checked.torn = len(tail)
+        elif tail and self._look_into(tail, f"{name}:{len(lines) + 1}"):
             self._has_wrong_end()
+
+    def _is_part_of_next(self, tail: bytes) -> bool:
+        """Tell whether what follows the last line may be the beginning of the next record, which is not whole."""
+        begin = b'{"seq":%d,"prev":"%b",' % (self._seq + 1, self._mac)
+        return tail[: len(begin)] == begin[: len(tail)] and not _MAC.search(tail)
 
     def _look_into(self, line: bytes, where: str) -> bool:
         """Take a line that is not the next record; return whether it is a record."""

@@ -79,7 +79,7 @@ def verify(directory: Path, key: Path | None = None, heads: Path | None = None) 
     seqs = [one.seq for one in (before, after) if one] + [head.seq + 1 for head in told]
     limit = max([1, *(seq for seq in seqs if seq < _MOST)])
     limit = max(limit, _end_of(segments, limit + sum(text.count(b"\n") + 1 for _, text in segments) + _MORE))
-    checked = check(segments, first, limit, {head.seq for head in told})
+    checked = check(segments, first, limit, {head.seq for head in told}, None if before is None else before.seq)
     keys, notes = Keys(first.key), []
     right = [
         one and one.seq <= limit and (one.chain, one.key) == (first.chain, keys.of(one.seq)) for one in (before, after)
@@ -95,6 +95,8 @@ def verify(directory: Path, key: Path | None = None, heads: Path | None = None) 
             problems.append(
                 Problem("key", (), f"{KEY} is an older one: that of record {after.seq}, and {last} is there")
             )
+    if checked.torn:
+        notes.append(f"{checked.torn} bytes of a record are at the end: the process was killed, or is writing")
     problems += problems_of(checked, before.seq if before and all(right) else None)
     problems += _problems_of_heads(directory, first.chain, told, checked)
     ours = [head.seq for head in told if head.chain == first.chain]

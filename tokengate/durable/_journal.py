@@ -71,7 +71,7 @@ class OpenJournal:
         self.page = run.page
         self.writer = writer
         self.tokens = Tokens(self)
-        self._states = SavedStates(run.db, lambda also: writer.put(Write("", also=also)))
+        self._states = SavedStates(run.db, self.directory, lambda also: writer.put(Write("", also=also)))
         self._codecs: dict[str, Codec] = {}  # {operation: what encodes its calls}
         self._ended: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self.ticker = Ticker(f"{self.system.name}-journal-ticks")

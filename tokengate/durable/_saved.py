@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from actors import BaseActor, NotDurable, Token, current_token
@@ -26,10 +27,12 @@ class SavedStates:
 
     Args:
         db: the journal's connection, before the writer has it.
+        directory: that of the journal, for errors.
         write: has statements of this kind written, in a commit of their own.
     """
 
-    def __init__(self, db: sqlite3.Connection, write: Callable[[Also], object]) -> None:
+    def __init__(self, db: sqlite3.Connection, directory: Path, write: Callable[[Also], object]) -> None:
+        self._directory = directory
         self._write = write
         self._numbers = count(1)
         self._damaged: set[str] = set()  # paths
@@ -50,7 +53,7 @@ class SavedStates:
         path = place.path
         codec = self._codecs[path] = _codec_of(path, kind)
         if path in self._damaged:
-            raise JournalDamaged(f"what actor '{path}' has saved is damaged on disk; it was left as it is")
+            raise JournalDamaged(str(self._directory), f"bits of what actor '{path}' has saved have changed")
         found = self._states.get(path)
         return default if found is None else codec.decode(found[1])[0][0]
 

@@ -228,7 +228,7 @@ class Writer:
         db.execute("BEGIN IMMEDIATE")
         try:
             if accepts:
-                db.executemany(ACCEPT, map(_accept, accepts))
+                db.executemany(ACCEPT, map(with_checksums, accepts))
             for write in batch:
                 if callable(write.statement):
                     self._call(write, write.statement)
@@ -263,7 +263,7 @@ class Writer:
         db.execute("RELEASE call")
 
 
-def _accept(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def with_checksums(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the row of an acceptance with its checksums."""
     uid, operation, path, key, fair, arguments, _, priority, tags, parent, trace, tx, due, deadline, *rest = row
     state, attempts, recoveries, accepted = rest
