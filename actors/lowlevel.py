@@ -31,7 +31,7 @@ from actors.mailboxes._signals import Crash, Signal, Visit
 from actors.mailboxes._throttles import Throttles
 from actors.places._actor_place import ActorPlace, Status, method_of
 from actors.places._drain import Drain
-from actors.places._durable_place import DurableActorPlace, DurablePlace, place_class
+from actors.places._durable_place import DurableActorPlace, DurablePlace, accepted_together, place_class
 from actors.places._moves import move
 from actors.places._notice import Notice, attach
 from actors.places._place import AFFINITIES, LOOP_AFFINITIES, Place, place_of
@@ -111,6 +111,7 @@ __all__ = [
     "Visit",
     "Waiter",
     "Worker",
+    "accepted_together",
     "ask_gate",
     "at_home",
     "attach",

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from actors._exceptions import WouldBlock
+from actors._exceptions import DeadlockError, WouldBlock
 
 
 class Lender(Protocol):
@@ -146,6 +146,25 @@ def blocking(*, paused: bool = False) -> AbstractContextManager[None]:
     """
     lender, turns = _local.lender, [turn for turn in _local.turns if turn[1].at_work]
     return _lending(lender, turns, paused) if lender is not None or turns else NO_CONTEXT
+
+
+@contextmanager
+def lending_thread() -> Generator[None]:
+    """Mark a block of code in which the current thread waits for no token, and keeps its turns.
+
+    Others get its thread, unless so many wait already that there is none.
+    """
+    lender = _local.lender
+    try:
+        if lender is not None:
+            lender.step_waits()
+    except DeadlockError:
+        lender = None
+    try:
+        yield
+    finally:
+        if lender is not None:
+            lender.step_resumes()
 
 
 @contextmanager

@@ -227,6 +227,15 @@ class Reply(Generic[T]):
         if not self._done:
             raise WaitTimeout(f"no outcome of {self._describe()} after {timeout} s")
 
+    def _block(self) -> None:
+        """Block the thread until the outcome is there; nothing is lent, and nothing is checked."""
+        arrive = ThreadWaiter()
+        self.add_done_callback(arrive)
+        try:
+            self._wait_for(arrive, math.inf)
+        finally:
+            self._discard_callback(arrive)
+
     def _wait_for(self, arrive: ThreadWaiter, end: float) -> None:
         # Check now and then: the thread that had to wake this one may have been interrupted.
         look = LONG_WAIT

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from actors._child._yields import refuse_yield
 from actors._exceptions import TokenInterrupt
-from actors.concurrency._blocking import begin_turn, end_turn
+from actors.concurrency._blocking import begin_turn, end_turn, lending_thread
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
 from actors.places import _life
@@ -19,7 +19,7 @@ from actors.places._actor_place import ActorPlace
 from actors.places._life import Life
 from actors.steps._step import after_step, before_step, close_steps, enter, without_runtime_frames
 from actors.tokens._lifecycle import TokenState
-from actors.tokens._token import Token
+from actors.tokens._token import DurableToken, Token
 
 if TYPE_CHECKING:
     from actors.concurrency._dispatcher import Dispatcher
@@ -227,10 +227,10 @@ class CpuSlot(Drainer):
                     self.thread = None
                     self._place.stop_if_drained()
                     return False
-                elif isinstance(item, Token):
-                    now = self._run(item, now)
+                elif isinstance(item, DurableToken):
+                    now = self._run_durable(item, now)
                 else:
-                    self._handle(item)
+                    self._handle(cast("Signal", item))
             sealed = system.guarded and self.token is None and isinstance(item, Token) and system.is_sealed(item)
             item = None  # an error may reference this frame, which must not reference the error's owner
             if not self.at_work:
@@ -292,6 +292,15 @@ class CpuSlot(Drainer):
             token._settle(_COMPLETED, result)
             self.token = None
         return token.finished_at or place.system.clock()
+
+    def _run_durable(self, token: DurableToken[Any], now: float) -> float:
+        """Run a token as `_run` does, after its beginning is on disk if it must be."""
+        self.token = token  # first: what ends it finds it here
+        while (begun := token.beginning()) is not None:
+            with lending_thread():
+                begun._block()
+            now = self._place.system.clock()
+        return self._run(token, now)
 
     def _step(self) -> None:
         """Take the token's next step."""

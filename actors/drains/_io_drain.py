@@ -65,7 +65,7 @@ class IoDrain:
         self.waiting: dict[Token[Any], Runner] = {}  # {token that awaits something: what runs it}
         self.closed = False
         self._waiting_handlers = _NO_HANDLERS  # operations of tokens whose handlers may wait
-        self.runs_on_arrival = True  # until a handler has waited
+        self.runs_on_arrival = not place.properties.durable  # until a handler has waited
 
     def new_drainer(self) -> IoWorker:
         try:

@@ -16,7 +16,7 @@ import trio
 from actors._child._yields import refuse_yield
 from actors._exceptions import TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn
-from actors.concurrency._future import Later
+from actors.concurrency._future import Later, Reply
 from actors.concurrency._loop_host import CANCELLATIONS, LoopHost
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
@@ -34,7 +34,7 @@ from actors.steps._step import (
 )
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._log_context import drained_place
-from actors.tokens._token import Token
+from actors.tokens._token import DurableToken, Token
 from actors.tokens._waits_for import begin_wait, end_wait
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class IoWorker(Runner):
                     if not self.at_work and self.rest is None:  # dismissed just now, by code that may have missed it
                         self._place.give_back(item)
                         return False
-                    running = self.rest or self._begin(item, now)
+                    running = self.rest or (self._begin if type(item) is Token else self._begin_durable)(item, now)
                     if running is not None:
                         waiting[item] = self
                         try:
@@ -362,6 +362,26 @@ class IoWorker(Runner):
             return self._go_on(token, context, call, result)
         token._settle(_COMPLETED, result)
         return None
+
+    def _begin_durable(self, token: Any, now: float) -> Awaitable[None] | None:
+        """Do as `_begin` does, after the token's beginning is on disk if it must be."""
+        begun = token.beginning()
+        return self._begin(token, now) if begun is None else self._begin_after(token, begun)
+
+    async def _begin_after(self, token: DurableToken[Any], begun: Reply[None] | None) -> None:
+        try:
+            while begun is not None:
+                await begun.wait()
+                begun = token.beginning()
+        except BaseException as error:
+            if is_cancellation(error):
+                token._settle(
+                    _TERMINATED, error=token.terminated(token._extras.cancel_requested or self._why_cancelled)
+                )
+            raise
+        running = self._begin(token, self._place.system.clock())
+        if running is not None:
+            await running
 
     def begin_here(self, token: Token[Any], now: float, caller: Token[Any] | None) -> Awaitable[None] | None:
         """Do as `_begin` does, outside of the task: a coroutine that awaits nothing is run to its end there.

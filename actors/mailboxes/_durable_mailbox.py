@@ -40,11 +40,22 @@ class DurableMailbox(Mailbox):
 
     def put(self, token: Token[Any], room: Callable[[], object] | None = None) -> Put:
         if isinstance(token, DurableToken):
-            if token.record is None or not token.record.is_accepted:
-                return Put.FULL
+            record = token.record
+            if record is None or not record.is_accepted:
+                return self._begin_acceptance(token, room)
             if self._rest:
                 return self._put_slowly(token, room)
         return super().put(token, room)
+
+    def _begin_acceptance(self, token: DurableToken[Any], room: Callable[[], object] | None) -> Put:
+        """Refuse a token that is not on disk; with `room`, have it accepted: that is called when it is known."""
+        if self._closed:
+            raise self._dead(token)
+        if token.record is not None and token.record.refusal is not None:
+            raise token.record.refusal
+        if room is not None:
+            token._place.begin_acceptance(token, room)  # type: ignore[attr-defined]  # a `DurablePlace`
+        return Put.FULL
 
     def enter_with(self, drainer: Drainer, token: Token[Any]) -> bool:
         return not isinstance(token, DurableToken) and super().enter_with(drainer, token)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from actors._exceptions import NotDurable
+from actors._exceptions import ActorDead, NotDurable, TokenRejected, WouldBlock
+from actors.concurrency._blocking import blocking, loop_here
 from actors.mailboxes._durable_mailbox import DurableMailbox
 from actors.mailboxes._mailbox import Mailbox, Put
 from actors.places._actor import BaseActor, checked_class
 from actors.places._actor_place import ActorPlace, method_of
-from actors.places._place import Place
+from actors.places._place import Place, place_of
 from actors.places._ports import Journal
-from actors.tokens._token import NO_KWARGS, NO_TAGS, DurableToken, Token, make_token
+from actors.tokens._lifecycle import TokenState
+from actors.tokens._token import NO_KWARGS, NO_TAGS, DurableToken, Token, _current, make_token
 
 
 class DurablePlace(Place):
@@ -45,26 +50,79 @@ class DurablePlace(Place):
         return token
 
     def _wait_for_room(self, token: Token[Any]) -> None:
+        gathered = _gathered.get()
         if not isinstance(token, DurableToken):
             super()._wait_for_room(token)
-            return
+        elif gathered is not None:
+            gathered.append(token)
+        else:
+            self._accept([token])
+
+    def _accept(self, tokens: Sequence[DurableToken[Any]]) -> None:
+        """Have tokens accepted, wait for the disk, and put them into their mailboxes; those of an error that are."""
+        senders = self.system.senders
+        senders.update(tokens)
         try:
-            if self._journal(token).accept(token):
-                self._enter(token)
-        except BaseException:
-            self._give_up(token)
+            if loop := loop_here() or (asyncio._get_running_loop() is not None and "asyncio"):
+                raise WouldBlock(
+                    f"{tokens[0]._describe()} would block the {loop} loop of this thread until it is on disk; "
+                    "await 'asubmit'"
+                )
+            acceptance = self._journal(tokens[0]).acceptance(tokens)
+            with blocking():
+                acceptance.begin()
+                acceptance._block()
+            acceptance.result()
+        except BaseException as error:
+            kept = self._give_up(tokens, str(error) or type(error).__name__)
+            if _gathered.get() is not None:
+                error.accepted = kept  # type: ignore[attr-defined]
             raise
+        finally:
+            senders.difference_update(tokens)
+        for token in tokens:
+            _enter(token)
 
     async def _await_room(self, token: Token[Any], put: Put) -> None:
         if not isinstance(token, DurableToken):
             await super()._await_room(token, put)
             return
+        self.system.senders.add(token)  # `send_async` takes it out again
+        waiter = _current.get()
         try:
-            if await self._journal(token).accept_async(token):
-                self._enter(token)
-        except BaseException:
-            self._give_up(token)
+            acceptance = self._journal(token).acceptance((token,))
+            acceptance.begin()
+            if waiter is not None:
+                waiter.lend_turn()
+            try:
+                await acceptance.wait()
+            finally:
+                if waiter is not None:
+                    waiter.take_turn_back()
+            acceptance.result()
+        except BaseException as error:
+            self._give_up((token,), str(error) or type(error).__name__)
             raise
+        _enter(token)
+
+    def begin_acceptance(self, token: DurableToken[Any], then: Callable[[], object]) -> None:
+        """Have a token accepted, unless that is under way.
+
+        Args:
+            token: the token.
+            then: called when it is known whether it is on disk, on a thread that must not be blocked.
+        """
+        acceptance: Any = None if token.record is None else token.record.acceptance
+        if acceptance is None:
+            acceptance = self._journal(token).acceptance((token,))
+            self.system.senders.add(token)
+            acceptance.begin()
+
+        def known(_: object) -> None:
+            self.system.senders.discard(token)
+            then()
+
+        acceptance.add_done_callback(known)
 
     def _journal(self, token: Token[Any]) -> Journal:
         journal = self.system.journal
@@ -75,16 +133,88 @@ class DurablePlace(Place):
             )
         return journal  # type: ignore[no-any-return]
 
-    def _enter(self, token: Token[Any]) -> None:
-        """Put a token into the mailbox that is on disk."""
-        if self.mailbox.put(token) is Put.LATER:
-            self.system.senders.add(token)
-            self.system.later(partial(self._send_late, token))
+    def _give_up(self, tokens: Iterable[DurableToken[Any]], why: str) -> tuple[DurableToken[Any], ...]:
+        """Reject those tokens that are not on disk, and will not be; the others run, and are returned."""
+        kept = []
+        for token in tokens:
+            record = token.record
+            if record is None or record.refusal is not None or record.take_back():
+                token.record = None
+                super().reject(token, TokenRejected(f"{token._describe()} was not accepted: {why}"))
+                continue
+            kept.append(token)
+            acceptance = record.acceptance
+            if acceptance is None:
+                _enter(token)
+            else:
+                self.system.senders.add(token)
+                acceptance.add_done_callback(partial(self._journal(token).later, partial(_enter_late, token)))
+        return tuple(kept)
 
-    def _give_up(self, token: DurableToken[Any]) -> None:
-        """Forget a token that was not accepted."""
-        if token.record is None:
-            self.system.live.pop(token.id, None)
+    def reject(self, token: Token[Any], error: BaseException) -> None:
+        if isinstance(token, DurableToken) and token.record is not None and not token.record.is_accepted:
+            self._give_up((token,), str(error))
+        else:
+            super().reject(token, error)
+
+    def give_back(self, token: Token[Any]) -> None:
+        if isinstance(token, DurableToken) and token.record is not None:
+            token.record.undo_beginning(token.attempt)
+        super().give_back(token)
+
+
+def _enter(token: DurableToken[Any]) -> None:
+    """Put a token that is on disk into its mailbox."""
+    place, record = place_of(token), token.record
+    if record is None or record.follows or token._context is None:
+        return  # it does not run, or has ended
+    try:
+        journal = place.system.journal
+        if journal.is_closing:
+            journal.leave_behind(token)
+        elif place.mailbox.put(token) is Put.LATER:
+            place.system.senders.add(token)
+            place.system.later(partial(_enter_late, token))
+        elif token._extras.cancel_requested:
+            token._cancel(token._extras.cancel_requested)
+    except ActorDead as error:
+        place.reject(token, error)
+
+
+def _enter_late(token: DurableToken[Any], _acceptance: object = None) -> None:
+    """Do so, for a token whose sender is gone; reject one that is not on disk."""
+    place, record = place_of(token), token.record
+    if token._phase is TokenState.CREATED and record is not None and token._end is None:
+        if record.refusal is None:
+            _enter(token)
+        else:
+            place.reject(token, record.refusal)
+    place.system.senders.discard(token)
+
+
+@contextmanager
+def accepted_together() -> Generator[None]:
+    """Have the durable tokens that this code sends in the block accepted at its end, with one wait.
+
+    Raises:
+        BaseException: what a single acceptance raises; its `accepted` has those tokens that are on disk.
+    """
+    tokens: list[DurableToken[Any]] = []
+    before = _gathered.set(tokens)
+    try:
+        try:
+            yield
+        except BaseException as error:
+            for token in tokens:
+                place_of(token).reject(token, TokenRejected(f"{token._describe()} was not accepted: {error}"))
+            raise
+        if tokens:
+            cast("DurablePlace", tokens[0]._place)._accept(tokens)
+    finally:
+        _gathered.reset(before)
+
+
+_gathered: ContextVar[list[DurableToken[Any]] | None] = ContextVar("gathered", default=None)
 
 
 class DurableActorPlace(DurablePlace, ActorPlace):

@@ -55,24 +55,61 @@ class Governor(TokenGovernor, Protocol):
         ...
 
 
+class Acceptance(Protocol):
+    """The acceptance of durable tokens by a journal: set when it is known of each whether it is on disk."""
+
+    def begin(self) -> None:
+        """Have it written.
+
+        Raises:
+            TokenGateError: the journal cannot write; nothing was accepted.
+        """
+        ...
+
+    def add_done_callback(self, fn: Callable[[Any], object], /) -> None: ...
+
+    def result(self, timeout: float | None = None, /) -> None: ...
+
+    async def wait(self) -> None: ...
+
+    def _block(self) -> None: ...
+
+
 class Journal(Protocol):
     """What keeps durable tokens on disk."""
 
-    def accept(self, token: Any, /) -> bool:
-        """Have the acceptance of a new token written, and wait for that; the calling thread may be a step's.
+    @property
+    def is_closing(self) -> bool:
+        """Whether what has not begun is left to the next opening."""
+        ...
 
-        Returns:
-            whether the token is to be put into its mailbox; else it is the token of a call that was accepted before.
+    def acceptance(self, tokens: Sequence[Any], /) -> Acceptance:
+        """Return the acceptance of new tokens, which is to be begun; they have a `record` then.
 
         Raises:
-            NotDurable: its call cannot be kept; nothing was accepted.
-            WouldBlock: this is the thread of a loop; nothing was accepted.
+            NotDurable: a call cannot be kept; nothing was accepted.
             TokenGateError: the journal cannot write.
         """
         ...
 
-    async def accept_async(self, token: Any, /) -> bool:
-        """Do as `accept` does, awaiting the disk (trio and asyncio)."""
+    def leave_behind(self, token: Any, /) -> None:
+        """End the object of a token that goes on at the next opening."""
+        ...
+
+    def later(self, function: Callable[[], object], /) -> None:
+        """Call a function on a thread that may run code of users."""
+        ...
+
+    def close_intake(self, *, draining: bool) -> None:
+        """Leave what has not begun to the next opening; and, unless `draining`, what does not end by itself."""
+        ...
+
+    def abandon(self) -> None:
+        """End the objects of tokens whose ends cannot be written."""
+        ...
+
+    def disown(self) -> None:
+        """Leave the files to the parent, in a forked child."""
         ...
 
     def entered(self, place: Any, /) -> None:

@@ -323,7 +323,8 @@ class ActorSlot(Drainer):
         self._place = drain.place
         self.token: Token[Any] | None = None
         self.called = True  # whether it is entered in the mailbox, and has not begun yet
-        # Whether the token is not sent, since the process is dead and the host's thread has not handled that yet.
+        # Whether the token is not sent, since the process is dead and the host's thread has not handled that yet, or
+        # since the beginning of the token is not on disk.
         self.stalled = False
 
     def begin(self) -> None:
@@ -384,6 +385,12 @@ class ActorSlot(Drainer):
         if worker is None or worker.dead:
             self._put_back_later(token)
             return True
+        if type(token) is not Token:
+            if self._waits_for_disk(token):
+                return True
+            if token._context is None:
+                self.token = None
+                return False
         now = place.system.clock()
         try:
             what, item = self._wire_form(token)
@@ -410,6 +417,21 @@ class ActorSlot(Drainer):
         if worker.dead and worker.missed((number,)):  # the host's thread may have missed this call
             self._put_back_later(token)
         return True
+
+    def _waits_for_disk(self, token: Any) -> bool:
+        """Tell whether the beginning of a durable token is on its way to the disk; it is sent afterwards."""
+        begun = token.beginning()
+        self.stalled = begun is not None
+        if begun is not None:
+            begun.add_done_callback(lambda _: self._drain.host.call_soon(lambda: self._send_begun(token)))
+        return self.stalled
+
+    @_in_turn
+    def _send_begun(self, token: Token[Any]) -> None:
+        if self.token is token and self.stalled:  # else `worker_lost` has given it back
+            self.stalled = False
+            if not self._send(token):
+                self.work()
 
     def _put_back_later(self, token: Token[Any]) -> None:
         """Put a token back into its mailbox after the host's thread has handled the death of its process."""

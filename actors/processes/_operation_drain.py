@@ -25,7 +25,7 @@ from actors.processes.pickling._carrier import plain_size
 from actors.processes.pickling._definitions import Definitions
 from actors.processes.workers._errors import no_worker_error
 from actors.tokens._lifecycle import TokenState
-from actors.tokens._token import NO_KWARGS, Token
+from actors.tokens._token import NO_KWARGS, DurableToken, Token
 
 if TYPE_CHECKING:
     from actors.places._place import Place
@@ -59,7 +59,9 @@ class OperationDrain(ProcessDrain):
         super().__init__(place, limits, context)
         self.slots: set[OperationSlot] = set()
         self.generator = generator
-        self._one_by_one = generator or bool(limits)
+        properties = place.properties
+        # The beginning of a durable token is on disk before it is sent, unless it may run twice.
+        self._one_by_one = generator or bool(limits) or bool(properties.durable and not properties.idempotent)
         self._function = _Function(self)
         self._lending = threading.Lock()  # guards `lent` of the workers
         self._longest = _SECONDS_AT_ONCE  # seconds that one of the latest tokens took, at most
@@ -79,6 +81,9 @@ class OperationDrain(ProcessDrain):
 
     def workers(self) -> list[Worker]:
         return [worker for slot in list(self.slots) if (worker := slot.worker) is not None]
+
+    def has_taken(self, token: Token[Any]) -> bool:
+        return super().has_taken(token) or any(slot.begins(token) for slot in list(self.slots))
 
     def arrest(self, token: Token[Any]) -> bool:
         return token.started_at is not None and super().arrest(token)
@@ -313,7 +318,7 @@ class OperationSlot(Drainer):
 
     own = False
 
-    __slots__ = ("_again", "_drain", "_feeding", "_place", "_since", "worker")
+    __slots__ = ("_again", "_beginning", "_drain", "_feeding", "_place", "_since", "worker")
 
     def __init__(self, drain: OperationDrain) -> None:
         super().__init__()
@@ -323,6 +328,11 @@ class OperationSlot(Drainer):
         self._feeding = threading.Lock()  # held while tokens are taken and sent
         self._again = False  # whether the thread that feeds is to look once more
         self._since = 0.0  # when it got its worker
+        self._beginning: DurableToken[Any] | None = None  # taken, and not sent before its beginning is on disk
+
+    def begins(self, token: Token[Any]) -> bool:
+        """Tell whether it has a token whose beginning is on its way to the disk."""
+        return self._beginning is token
 
     def begin(self) -> None:
         """Get a worker and send it the first token: on this thread, unless signal handlers may raise here."""
@@ -414,10 +424,14 @@ class OperationSlot(Drainer):
             while True:
                 if len(inflight) >= batch or calls.count >= most or calls.size >= _BYTES_AT_ONCE:
                     break
-                item = mailbox.take_more(self) if inflight else mailbox.take(self)
+                item, self._beginning = self._beginning, None
+                if item is None:
+                    item = mailbox.take_more(self) if inflight else mailbox.take(self)
                 if item is None:
                     if not inflight:
                         self._leave_idle()
+                    break
+                if type(item) is not Token and not self._has_begun(item):
                     break
                 self._add(item, calls)
             if not calls.count:
@@ -429,13 +443,31 @@ class OperationSlot(Drainer):
         except BaseException:  # Ctrl-C, on the thread of a sender
             if inflight:  # whether these were sent is not known; `reclaim` finds out which the process has started
                 drain.host.call_soon(lambda: drain.host.reclaim(worker))
-            if isinstance(item, Token) and not worker.number_of(item):
+            if isinstance(item, Token) and item is not self._beginning and not worker.number_of(item):
                 drain.take_back([item])
             raise
         if worker.dead:  # the host's thread may have missed these
             drain.take_back(worker.missed(range(first, worker.sent + 1)))
         elif len(inflight) > 1:
             drain.host.note_batch(worker)
+
+    def _has_begun(self, token: Any) -> bool:
+        """Tell whether the beginning of a durable token is on disk, if it must be; else go on when it is."""
+        self._beginning = token  # first: what ends it finds it here
+        begun = token.beginning()
+        if begun is None:
+            self._beginning = None
+        else:
+            begun.add_done_callback(lambda _: self._drain.host.call_soon(self._go_on_with_begun))
+        return begun is None
+
+    def _go_on_with_begun(self) -> None:
+        token = None
+        if not self.at_work:  # dismissed meanwhile, and perhaps without a worker
+            token, self._beginning = self._beginning, None
+        if token is not None:
+            self._place.give_back(token)
+        self.feed()
 
     def _add(self, token: Token[Any], calls: _Batch) -> None:
         if not self.at_work:  # dismissed just now; the caller may have missed the token
@@ -547,7 +579,8 @@ class OperationSlot(Drainer):
     def no_worker(self, why: str) -> None:
         """Fail the queued tokens: no worker can be started. Those that come meanwhile wait for one again."""
         mailbox = self._place.mailbox
-        items: list[Any] = []  # all are taken before any fails: whoever is told may send more at once
+        items: list[Any] = [self._beginning]  # all are taken before any fails: whoever is told may send more at once
+        self._beginning = None
         for _ in range(mailbox.size + 1):  # the last look finds nothing, and leaves
             item = mailbox.take(self)
             if item is None:

@@ -235,7 +235,11 @@ class Recovery:
                 )
                 await trio.lowlevel.checkpoint()
         held = {id(value) for value in _locals(waiting=False)} if suspects else set()
-        return {token for token in suspects if id(token) not in held and token.started_at is None and not token._done}
+        return {  # one without a context is about to end
+            token
+            for token in suspects
+            if id(token) not in held and token.started_at is None and token._context is not None and not token._done
+        }
 
     @staticmethod
     def _end_lost(token: Token[Any]) -> None:

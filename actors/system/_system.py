@@ -307,6 +307,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
     def close_intake(self, *, draining: bool = False) -> None:
         """Accept no more tokens; while draining, only those that live tokens send."""
         self._draining, self.intake_closed, self.guarded = draining, True, True
+        if self.journal is not None:
+            self.journal.close_intake(draining=draining)
 
     def seal(self, tokens: list[Token[Any]], why: str) -> None:
         """End tokens although their code runs on, and accept nothing more that this code sends."""
@@ -405,6 +407,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             place.terminate_running("its system was closed")
         for token in list(self.live.values()):
             token._terminate("its system was closed")
+        if self.journal is not None:
+            self.journal.abandon()
         hosts = (self.io_host, *self.asyncio_hosts.all(), self.system_host)
         for host in hosts:
             host.cancel()
@@ -427,6 +431,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self._lock = threading.Lock()
         self._observers_lock, self._places_lock, self._counts_lock = (threading.Lock() for _ in range(3))
         self._set_observers(())
+        if self.journal is not None:
+            self.journal.disown()
         self.closed = True
         self.close_intake()
         for host in (self.io_host, *self.asyncio_hosts.all(), self.system_host):

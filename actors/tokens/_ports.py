@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from typing import Any, Protocol, TypeAlias
 
 from actors.concurrency._blocking import TurnOwner
+from actors.concurrency._future import Reply
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._properties import Properties
 
@@ -174,13 +175,23 @@ class TokenRecord(Protocol):
         ...
 
     @property
+    def recoveries(self) -> int:
+        """Deaths of processes in which it had begun."""
+        ...
+
+    @property
     def is_accepted(self) -> bool:
         """Whether it is on disk that the token was accepted."""
         ...
 
     @property
-    def has_ended(self) -> bool:
-        """Whether its end is on disk, or is left to the next opening: the token is to end."""
+    def refusal(self) -> BaseException | None:
+        """Why it was not accepted; None if it was, or that is not known yet."""
+        ...
+
+    @property
+    def acceptance(self) -> Reply[None] | None:
+        """Set when that is known; None before it is asked for, and afterwards."""
         ...
 
     @property
@@ -210,16 +221,44 @@ class TokenRecord(Protocol):
         """Note that the token is in memory again; under the lock of its mailbox."""
         ...
 
-    def begin(self, token: Any, /) -> bool:
-        """Note that an attempt begins, on disk if it must not run twice; return whether that took a wait."""
+    def beginning(self, token: Any, /) -> Reply[None] | None:
+        """Have the beginning written, or end the object of a token that is left to the next opening.
+
+        Returns:
+            what is set after the commit; None if there is nothing to wait for.
+        """
         ...
 
-    def end(self, token: Any, state: TokenState, value: Any, error: BaseException | None, /) -> bool:
-        """Have the end of the token written, unless another one is; `_settle` is called again when it is on disk.
+    def begin(self, token: Any, /) -> None:
+        """Note that the code begins now; it is not to wait."""
+        ...
+
+    def undo_beginning(self, attempt: int, /) -> None:
+        """Have it written that an attempt has not begun after all, or is over and another one follows."""
+        ...
+
+    def take_back(self) -> bool:
+        """Take it out of what is to be written; return False if that is too late: it is on disk, or will be."""
+        ...
+
+    def encode(self, token: Any, value: Any, /) -> bytes:
+        """Return a result as it is kept.
+
+        Raises:
+            NotDurable: it cannot be kept.
+        """
+        ...
+
+    def end(self, token: Any, state: TokenState, value: Any, error: BaseException | None, result: bytes, /) -> bool:
+        """Have the end of the token written, unless another one is; `_end_as` is called when it is on disk.
 
         Returns:
             whether this is its end.
         """
+        ...
+
+    def complete_end(self, token: Any, /) -> None:
+        """Have the end written, after `end` was interrupted by a signal handler."""
         ...
 
     def find_step(self, path: str, /) -> tuple[int, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 import attrs
 import pykka
 
-from actors._exceptions import TokenTerminated
+from actors._exceptions import NotDurable, TokenTerminated
 from actors.concurrency import _future
 from actors.concurrency._blocking import loop_here
 from actors.concurrency._future import Reply
@@ -76,6 +76,7 @@ class Token(_PykkaReply[T]):
         reason: the rule of its policy that decided its end, or the class of the error that its fallback answered for;
             empty if neither did.
         steps: how many steps of it have begun.
+        recovered: how often its process has died after it had begun; 0 of a token that is not durable.
     """
 
     id: int
@@ -160,6 +161,10 @@ class Token(_PykkaReply[T]):
     def reason(self) -> str:
         policy = self._extras.policy
         return "" if policy is None else policy.reason
+
+    @property
+    def recovered(self) -> int:
+        return 0
 
     @property
     def actor(self) -> str:
@@ -420,6 +425,8 @@ class Token(_PykkaReply[T]):
 class DurableToken(Token[T]):
     """A token that a journal keeps: it is accepted once it is on disk, and ends once its end is.
 
+    Until then it is in the state before its end, and `held` is `recording`.
+
     Attributes:
         record: what the journal keeps of it; None before it is offered to one.
     """
@@ -437,37 +444,95 @@ class DurableToken(Token[T]):
         if self.record is not None and self.record.is_on_disk:
             self.record.keep(self)
 
+    @property
+    def args(self) -> tuple[Any, ...]:
+        args = self._args
+        if self._call is not None:
+            return args  # type: ignore[no-any-return]
+        return () if self._end is not None else (args,)
+
+    @property
+    def recovered(self) -> int:
+        return 0 if self.record is None else self.record.recoveries
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether its end is on its way to the disk."""
+        return not self._done and self.record is not None and self.record.is_recording
+
+    def beginning(self) -> Reply[None] | None:
+        """Have it written that the code begins, if that must be on disk first.
+
+        To be asked by what has taken the token, again after each reply, and before `_begin`.
+
+        Returns:
+            what is set after the commit; None: it may begin now, or has ended, and lost its context.
+        """
+        why = self._extras.cancel_requested
+        if why:
+            self._terminate(why)
+        if self.record is None or self._context is None:
+            return None
+        return self.record.beginning(self)
+
     def _begin(self, now: float) -> None:
-        record = self.record
-        if record is not None and record.begin(self):
-            now = self._place.system.clock()  # it has waited for a commit
+        if self.record is not None:
+            self.record.begin(self)
         super()._begin(now)
 
     def _settle(self, state: TokenState, value: Any = None, error: BaseException | None = None) -> bool:
-        """Have the end written; the token ends, by a second call, when that is on disk."""
-        record = self.record
-        if record is None or record.has_ended:
+        """Have the end written; the token ends, by `_end_as`, when that is on disk."""
+        record, result = self.record, b""
+        if record is None:
             return super()._settle(state, value, error)
         if record.follows:
-            return self._settle_alike(state, value, error)
-        policy = self._extras.policy
+            return self._end_as(state, value, error, told=False)
+        if state is _COMPLETED:
+            try:
+                result = record.encode(self, value)
+            except NotDurable as refusal:
+                state, value, error = TokenState.FAILED, None, refusal
+        policy, attempt = self._extras.policy, self._extras.attempt
         if policy is not None:
             end = policy.end(self, state, value, error)
             if end is None:
+                record.undo_beginning(attempt)
                 return False
             state, value, error = end
-        return record.end(self, state, value, error)
+        return record.end(self, state, value, error, result)
 
-    def _settle_alike(self, state: TokenState, value: Any, error: BaseException | None) -> bool:
-        """End as the token does whose record this one has; observers know that one."""
-        if self._place.system.live.pop(self.id, None) is None:
+    def _finish_after_all(self, state: TokenState, value: Any, error: BaseException | None) -> None:
+        if self.record is None:
+            super()._finish_after_all(state, value, error)
+        elif not self._done:
+            self._settle(state, value, error)
+            self.record.complete_end(self)
+
+    def _end_as(self, state: TokenState, value: Any, error: BaseException | None, *, told: bool = True) -> bool:
+        """End as `_settle` does, after its end was written.
+
+        Args:
+            state: the state.
+            value: the result.
+            error: the error.
+            told: whether observers are told; not of what is no end of the token, but only of this object.
+        """
+        system = self._place.system
+        if system.live.pop(self.id, None) is None:
             return False
-        self._value, self._error = value, error
-        self.finished_at = self._place.system.clock()
+        self._error = error
+        if told and error is not None and system.on_token_failing is not None:
+            system.tell(system.on_token_failing, self)
+        self._value = value
+        self.finished_at = system.clock()
+        self._end, self._args, self.kwargs = state, (), NO_KWARGS
         self._context = self._call = None
-        self._args, self.kwargs = (), NO_KWARGS
-        self._end = state
         self._done = True
+        self._end_hold()
+        if state is not _COMPLETED:
+            system.note_uncompleted(self)
+        if told and system.on_token_finished is not None:
+            system.tell(system.on_token_finished, self)
         self._run_callbacks()
         return True
 

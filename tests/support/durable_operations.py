@@ -206,3 +206,57 @@ class ProcessCounter(Counter, ProcessActor):
 COUNTERS: dict[str, type[Counter]] = {
     "cpu": CpuCounter, "io": IoCounter, "asyncio": AsyncioCounter, "process": ProcessCounter,
 }  # fmt: skip
+
+
+@token(durable=True)
+async def once_in_trio(ledger: str, number: int) -> int:
+    note(ledger, f"run {number}")
+    return number
+
+
+@token(durable=True, affinity="asyncio")
+async def once_in_asyncio(ledger: str, number: int) -> int:
+    note(ledger, f"run {number}")
+    return number
+
+
+@token(durable=True, affinity="process")
+def once_in_process(ledger: str, number: int) -> int:
+    note(ledger, f"run {number}")
+    return number
+
+
+class Keeper:
+    """What the durable actors of tests do."""
+
+    durable = True
+
+    def once(self, ledger: str, number: int) -> int:
+        note(ledger, f"run {number}")
+        return number
+
+
+class CpuKeeper(Keeper, CpuActor):
+    pass
+
+
+class IoKeeper(Keeper, IoActor):
+    pass
+
+
+class AsyncioKeeper(Keeper, AsyncioActor):
+    pass
+
+
+class ProcessKeeper(Keeper, ProcessActor):
+    pass
+
+
+ONCE = {"cpu": once, "io": once_in_trio, "asyncio": once_in_asyncio, "process": once_in_process}
+"""{affinity: an operation that is not idempotent, and notes its runs}."""
+
+AGAIN = {"cpu": again, "io": in_trio, "asyncio": in_asyncio, "process": in_process}
+"""The same of idempotent ones."""
+
+KEEPERS = {"cpu": CpuKeeper, "io": IoKeeper, "asyncio": AsyncioKeeper, "process": ProcessKeeper}
+"""{affinity: an actor whose messages are durable}."""

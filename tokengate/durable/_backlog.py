@@ -29,7 +29,6 @@ from actors.lowlevel import (
     Position,
     place_of,
 )
-from tokengate.durable import _states as states
 from tokengate.durable._checksums import WHOLE
 from tokengate.durable._codec import Codec
 from tokengate.durable._record import Record
@@ -134,6 +133,11 @@ class Backlog:
         self._wanted.put(None)
         self._thread.gone(deadline)
 
+    def waiting(self) -> list[DurableToken[Any]]:
+        """Return the objects of tokens that wait on disk only, as far as there are any."""
+        with self._lock:
+            return [token for token in self._known.values() if token.record is not None and token.record.is_on_disk]
+
     def look(self) -> None:
         """Have the rows of earlier runs read whose places are there by now; not on a loop."""
         with self._reading() as db:
@@ -202,7 +206,7 @@ class Backlog:
             return None
         token._args = args[0] if call is None else args
         record.is_accepted = record.is_on_disk = True
-        record.begun, record.recoveries = row.state == states.BEGUN, row.recoveries
+        record.recoveries = row.recoveries
         token.parent, token.record, token._phase = row.parent, record, TokenState.QUEUED
         token.created_at = token.queued_at = self._system.clock() - max(0.0, time.time() - row.accepted)
         if row.uid >> 40 == self._run:

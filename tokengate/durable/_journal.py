@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from actors import ActorSystem, BaseActor, NotDurable, Reply, Token, TokenState, WouldBlock
+from actors import ActorDead, ActorSystem, BaseActor, Reply, Token, TokenState, WorkerDied
 from actors.lowlevel import (
     ActorPlace,
     DaemonThread,
     DurableToken,
     Place,
-    blocking,
     fair_text,
-    loop_here,
     method_of,
     place_of,
 )
-from tokengate._exceptions import LeftInJournal
+from tokengate._exceptions import JournalFailed, LeftInJournal, NotRecovered
 from tokengate.durable import _states as states
 from tokengate.durable._backlog import COLUMNS, Backlog, Row
 from tokengate.durable._checksums import note_corrupt
-from tokengate.durable._codec import Codec, checksum, encode_result
+from tokengate.durable._codec import Codec, checksum
 from tokengate.durable._keys import Tokens, submit_row
 from tokengate.durable._record import Record
 from tokengate.durable._run import Run
@@ -40,7 +39,61 @@ from tokengate.operations._operation import operation_in
 
 T = TypeVar("T")
 
-_RESULTS_OF = TokenState.COMPLETED
+_logger = logging.getLogger("tokengate.durable")
+
+_SECONDS: Final = 1.0  # for which closing waits for a thread that reads
+
+_DEATHS: Final = 3  # of processes in which a token had begun; then it does not run again
+_WHY_NOT: Final = {
+    "may_have_run": "its process has ended after it had begun, so it may have run, and it is not declared "
+    "idempotent=True: see what it has done, then retry the dead letter, or discard it",
+    "poison": f"{_DEATHS} processes have died after it had begun there: see why, then retry the dead letter, or "
+    "discard it",
+}
+
+
+class Acceptance(Reply[None]):
+    """The acceptance of tokens: set when it is known of each whether it is on disk, with the first error.
+
+    Args:
+        writer: writes it.
+        accepting: tokens, their records, and their rows.
+    """
+
+    def __init__(self, writer: Writer, accepting: Sequence[tuple[DurableToken[Any], Record, tuple[Any, ...]]]) -> None:
+        super().__init__()
+        self._writer = writer
+        self._accepting = accepting
+        self._unknown = len(accepting)
+        self._first: BaseException | None = None
+
+    def begin(self) -> None:
+        """Have it written.
+
+        Raises:
+            JournalFailed: nothing can be written any more; nothing was accepted.
+        """
+        writes = []
+        for token, record, row in self._accepting:
+            record.acceptance = self
+            record.write = write = Write(ACCEPT, row, partial(self._known, record))
+            token.record = record
+            writes.append(write)
+        try:
+            self._writer.put(*writes)
+        except JournalFailed as error:
+            for _, record, _ in self._accepting:
+                record.refusal = error
+            raise
+
+    def _known(self, record: Record, error: BaseException | None) -> None:
+        """Note, on the thread of the writer, whether a token is on disk."""
+        record.is_accepted, record.refusal = error is None, error
+        record.acceptance = record.write = None
+        self._first = self._first or error
+        self._unknown -= 1
+        if not self._unknown:
+            self._set(error=self._first)
 
 
 class OpenJournal:
@@ -53,6 +106,7 @@ class OpenJournal:
 
     Attributes:
         backlog: rows that have not ended, and their tokens.
+        is_closing: whether what has not begun is left to the next opening.
     """
 
     def __init__(self, gate: Any, run: Run, writer: Writer) -> None:
@@ -73,9 +127,14 @@ class OpenJournal:
         self.tokens = Tokens(self)
         self._states = SavedStates(run.db, self.directory, lambda also: writer.put(Write("", also=also)))
         self._codecs: dict[str, Codec] = {}  # {operation: what encodes its calls}
-        self._ended: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._ended: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self.ticker = Ticker(f"{self.system.name}-journal-ticks")
         self._ends = DaemonThread(self._tell_ends, f"{gate.name}-journal-ends")
+        self._slots: dict[int, int] = {}  # {uid of a token whose code may run: its slot in the page}
+        self.is_closing = False
+        self._cuts_short = False  # whether the gate ends what runs
+        self._is_over = False  # whether the thread of ends is
+        self._is_disowned = False
 
     def open(self) -> None:
         """Start the threads."""
@@ -84,14 +143,6 @@ class OpenJournal:
         self.writer.open()
         self._ends.begin()
         self.ticker.open()
-
-    def close(self, deadline: float) -> None:
-        """Write what is left, and end the threads."""
-        self.ticker.close(deadline)
-        self.backlog.close(deadline)
-        self.writer.close(deadline)
-        self._ended.put(None)
-        self._ends.gone(deadline)
 
     def call(self, function: Callable[[sqlite3.Connection], T]) -> Reply[T]:
         """Have a function called by the writer within its transaction, with the connection.
@@ -125,21 +176,16 @@ class OpenJournal:
 
     submit_row = submit_row
 
-    def accept(self, token: DurableToken[Any]) -> bool:
-        """Have the acceptance of a token written, and wait for that."""
-        if loop := loop_here():
-            raise WouldBlock(f"{token._describe()} would block this {loop} loop until it is on disk; use 'asubmit'")
-        reply = self._offer(token)
-        with blocking():
-            reply.result()
-        return True
+    def acceptance(self, tokens: Sequence[DurableToken[Any]]) -> Acceptance:
+        """Return the acceptance of new tokens, which is to be begun.
 
-    async def accept_async(self, token: DurableToken[Any]) -> bool:
-        """Do so, awaiting the disk."""
-        await self._offer(token)
-        return True
+        Raises:
+            NotDurable: a call cannot be kept.
+        """
+        return Acceptance(self.writer, [self._accepting(token) for token in tokens])
 
-    def _offer(self, token: DurableToken[Any]) -> Reply[None]:
+    def _accepting(self, token: DurableToken[Any]) -> tuple[DurableToken[Any], Record, tuple[Any, ...]]:
+        """Return a token, its record, and its row."""
         name = operation_of(token)
         self.backlog.expect(place_of(token))
         text = self._codec(name, token).encode(token.args, token.kwargs)
@@ -150,15 +196,11 @@ class OpenJournal:
             token.priority, msgspec.json.encode(dict(token.tags)).decode(), token.parent, None, None, None, None,
             states.QUEUED, 0, 0, time.time(),
         )  # fmt: skip
-        reply: Reply[None] = Reply()
+        return token, record, row
 
-        def done(error: BaseException | None) -> None:
-            record.is_accepted = error is None
-            reply._set(error=error)
-
-        token.record = record
-        self.writer.put(Write(ACCEPT, row, done))
-        return reply
+    def take_back(self, record: Record) -> bool:
+        """Take a token out of what is to be written; return False if that is too late."""
+        return record.write is not None and self.writer.take_back(record.write)
 
     def _codec(self, name: str, token: Token[Any]) -> Codec:
         codec = self._codecs.get(name)
@@ -180,7 +222,24 @@ class OpenJournal:
         if not row.whole:
             self.call(lambda db: note_corrupt(db, row.uid))
             return False
-        return self.backlog.offer(row)
+        return self._recover(row) if row.state == states.BEGUN else self.backlog.offer(row)
+
+    def _recover(self, row: Row) -> bool:
+        """Queue the token of a row again that had begun in an earlier run, or end it; return False if it is parked."""
+        token = self.token_of(row)
+        if token is None:
+            return False
+        record: Any = token.record
+        if record.begun or record.pending is not None or token.started_at is not None:
+            return True  # it has begun again
+        reason = "" if record.idempotent else "may_have_run"
+        reason = reason or ("poison" if row.recoveries >= _DEATHS else "")
+        if not reason:
+            self._write_undo(row.uid, row.attempts)
+            return self.backlog.offer(row)
+        if record.is_on_disk:
+            record.come(token)
+        return token._finish(TokenState.FAILED, error=NotRecovered(f"token {record.uid}: {_WHY_NOT[reason]}", reason))
 
     def offer_new(self, uids: Sequence[int]) -> None:
         """Offer the rows with these uids that are queued; on any thread but a loop's."""
@@ -199,7 +258,8 @@ class OpenJournal:
 
     def room_in(self, place: Place) -> None:
         """Have rows that wait read into the mailbox of a place."""
-        self.backlog.room_in(place)
+        if not self.is_closing:
+            self.backlog.room_in(place)
 
     def leave(self, record: Record, token: DurableToken[Any]) -> None:
         """Note that a token waits on disk only."""
@@ -215,74 +275,141 @@ class OpenJournal:
 
     # An attempt, and the end
 
-    def begin(self, record: Record, token: DurableToken[Any]) -> bool:
-        """Note that an attempt begins; wait until that is on disk if it must not run twice."""
-        if record.begun or record.slot:
-            return False
-        if record.idempotent:
-            record.slot = self.page.enter(record.number)
-            if record.slot:
-                return False
-        reply: Reply[None] = Reply()
-        self.writer.put(Write(BEGIN, (token.attempt, record.number), lambda error: reply._set(error=error)))
-        with blocking():
-            reply.result()
-        record.begun = True
-        return True
+    def beginning(self, record: Record, token: DurableToken[Any]) -> Reply[None] | None:
+        """Have the beginning of a token written that must not run twice; or leave it to the next opening.
 
-    def end(
-        self, record: Record, token: DurableToken[Any], state: TokenState, value: Any, error: BaseException | None
-    ) -> None:
-        """Have the end of a token written; then it ends."""
-        result = None
-        if state is TokenState.COMPLETED:
+        Returns:
+            what is set after the commit, whatever came of it; None if there is nothing to wait for.
+        """
+        if self.is_closing or self.writer.error is not None:
+            self.leave_behind(token)
+            return None
+        if record.idempotent or record.begun == token.attempt:
+            return None
+        if record.pending is None or record.pending.done():
             try:
-                result = encode_result(token.operation, value)
-            except NotDurable as refusal:
-                state, value, error = TokenState.FAILED, None, refusal
+                record.pending = self._write_beginning(record, token.attempt)
+            except JournalFailed:
+                self.leave_behind(token)
+                return None
+        return record.pending
+
+    def _write_beginning(self, record: Record, attempt: int) -> Reply[None]:
+        reply: Reply[None] = Reply()
+
+        def done(error: BaseException | None) -> None:
+            if error is None:
+                record.begun = attempt
+            reply._set()
+
+        self.writer.put(Write(BEGIN, (attempt, record.number), done))
+        return reply
+
+    def begin(self, record: Record, token: DurableToken[Any]) -> None:
+        """Note that the code of a token begins now, so that the death of the process is known to be during its run."""
+        if record.begun != token.attempt:
+            record.begun = token.attempt
+            if record.number not in self._slots:
+                self._slots[record.number] = self.page.enter(record.number)
+
+    def undo_beginning(self, record: Record, attempt: int) -> None:
+        """Have it written that an attempt has not begun, or is over and another one follows."""
+        if record.idempotent:
+            self._free_slot(record)
+        elif not self._is_disowned:
+            self._write_undo(record.number, attempt)
+
+    def _write_undo(self, uid: int, attempt: int) -> None:
+        undo = "UPDATE tokens SET state = ? WHERE uid = ? AND state = ? AND attempts = ?"
+        row = states.QUEUED, uid, states.BEGUN, attempt  # by then another attempt may have begun
+        with suppress(JournalFailed):
+            self.writer.put(Write(lambda db: db.execute(undo, row)))
+
+    def _free_slot(self, record: Record) -> None:
+        slot = self._slots.pop(record.number, 0)
+        if slot:
+            self.page.leave(slot)
+
+    def end(self, record: Record, token: DurableToken[Any]) -> None:
+        """Have the `ending` of a token written; then the token ends."""
+        assert record.ending is not None
+        state, _value, error, result = record.ending
+        if self.is_closing and self._is_cut_short(state, error):
+            self._end_later(record, token, self._why_left(record))
+            return
         dead = None if state in (TokenState.COMPLETED, TokenState.TERMINATED) else 1
         text = None if error is None else f"{type(error).__name__}: {error}"
         also: Also = ()
         if record.saved is not None and not self.system.is_sealed(token):
             also = self._states.commit(token.actor, record.number, record.saved)
+        kept = result if state is TokenState.COMPLETED else None
         row_state = states.STATE_OF[state]
+        reason = error.reason if isinstance(error, NotRecovered) else token.reason
         row = (
-            row_state, time.time(), result, text, token.reason, token.attempt, dead,
-            checksum(record.number, row_state, result, text), record.number,
+            row_state, time.time(), kept, text, reason, token.attempt, dead,
+            checksum(record.number, row_state, kept, text), record.number,
         )  # fmt: skip
         try:
-            self.writer.put(Write(END, row, partial(self._written, record, token, state, value, error), also))
-        except Exception:
-            self._leave(record, token)
+            self.writer.put(Write(END, row, partial(self._end_later, record, token), also))
+        except JournalFailed:
+            self._end_later(record, token, self._why_left(record))
 
-    def _written(
-        self,
-        record: Record,
-        token: DurableToken[Any],
-        state: TokenState,
-        value: Any,
-        error: BaseException | None,
-        failure: BaseException | None,
-    ) -> None:
-        """Have a token end whose end is on disk, or could not be written; on the thread of the writer."""
+    def _is_cut_short(self, state: TokenState, error: BaseException | None) -> bool:
+        """Tell whether an end comes from the closing of the gate, and is none of the token."""
+        if isinstance(error, LeftInJournal):
+            return True
+        return self._cuts_short and (state is TokenState.TERMINATED or isinstance(error, ActorDead | WorkerDied))
+
+    def leave_behind(self, token: DurableToken[Any]) -> None:
+        """End the object of a token that goes on at the next opening, unless it has ended."""
+        record: Any = token.record
+        error = self._why_left(record)
+        if not record.claim(token, (TokenState.TERMINATED, None, error, b"")):
+            return
+        if token.started_at is None:
+            record.undo_beginning(token.attempt)
+        if token._extras.policy is not None:
+            token._extras.policy.end(token, TokenState.TERMINATED, None, error)
+        self._end_later(record, token, error)
+
+    def _end_later(self, record: Record, token: DurableToken[Any], failure: BaseException | None) -> None:
+        """Have a token end whose end is on disk, or its object if that could not be written; this does not wait."""
         if failure is None:
-            if record.slot:
-                self.page.leave(record.slot)
-            self._ended.put(partial(self._settle, record, token, state, value, error))
-        else:
-            self._ended.put(partial(self._leave, record, token))
+            self._free_slot(record)
+        self.later(partial(self._end, record, token, failure))
 
-    def _settle(
-        self, record: Record, token: DurableToken[Any], state: TokenState, value: Any, error: BaseException | None
-    ) -> None:
-        record.has_ended, record.is_recording = True, False
+    def _end(self, record: Record, token: DurableToken[Any], failure: BaseException | None) -> None:
+        assert record.ending is not None
+        state, value, error, _ = record.ending
+        if failure is not None:
+            state, value, error = TokenState.TERMINATED, None, failure
         self.backlog.ends(record.number)
-        token._settle(state, value, error)
-        self.tokens.ended(record.number, state, value, error)
+        token._end_as(state, value, error, told=failure is None)
+        if not self._is_disowned:
+            self.tokens.ended(record.number, state, value, error)
 
-    def _leave(self, record: Record, token: DurableToken[Any]) -> None:
-        """End the object of a token that is left to the next opening."""
-        self._settle(record, token, TokenState.TERMINATED, None, LeftInJournal(record.uid))
+    def _why_left(self, record: Record) -> BaseException:
+        if self.writer.error is None:
+            return LeftInJournal(record.uid)
+        return JournalFailed(f"token {record.uid} is left in the journal, which cannot write: {self.writer.error}")
+
+    # User code: it runs on a thread of its own, and never on that of the writer
+
+    def later(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function soon, on a thread that may run code of users; this does not wait."""
+        self._ended.put(partial(function, *args))
+        if self._is_over:  # the thread may have missed it
+            self._tell_ends()
+
+    def _tell_ends(self) -> None:
+        """Run as the thread on which tokens end; and after it, for what has come too late."""
+        while True:
+            try:
+                self._ended.get(block=not self._is_over)()
+            except Empty:
+                return
+            except Exception:
+                _logger.exception("the journal of '%s' could not end a token", self.system.name)
 
     # Actors
 
@@ -290,7 +417,7 @@ class OpenJournal:
         """Have the messages offered that wait for the actor of a new place."""
         self.backlog.expect(place)
         if self.backlog.parked:
-            self._ended.put(partial(self._offer_begun, place.path))
+            self.later(self._offer_begun, place.path)
 
     def _offer_begun(self, path: str) -> None:
         what = f"SELECT {COLUMNS} FROM tokens WHERE state = 2 AND path = ? AND uid < ? ORDER BY uid"
@@ -306,10 +433,52 @@ class OpenJournal:
         """Keep a state of an actor."""
         self._states.note(actor, value)
 
-    def _tell_ends(self) -> None:
-        """Run as the thread on which tokens end: code of users is called there, and never on that of the writer."""
-        while (end := self._ended.get()) is not None:
-            end()
+    # Closing
+
+    def close_intake(self, *, draining: bool) -> None:
+        """Leave what has not begun to the next opening; and, unless `draining`, what does not end by itself."""
+        if self._is_disowned:
+            return
+        self._cuts_short = self._cuts_short or not draining
+        if not self.is_closing:
+            self.is_closing = True
+            self.later(self._leave_queued)
+
+    def _leave_queued(self) -> None:
+        self.backlog.close(time.monotonic() + _SECONDS)  # nothing more comes from the disk
+        for token in [*self.system.live.values(), *self.backlog.waiting()]:
+            if isinstance(token, DurableToken) and token.started_at is None and token.record is not None:
+                is_left = token._phase is not TokenState.CREATED and not place_of(token).drain.has_taken(token)
+                if token._withdraw() or is_left:  # else what has it leaves it
+                    self.leave_behind(token)
+
+    def close(self, deadline: float) -> None:
+        """Write what is left, and end the threads; a disk that hangs is waited for until the deadline."""
+        self.is_closing = self._cuts_short = True
+        self.ticker.close(deadline)
+        self.backlog.close(deadline)
+        self.writer.close(deadline)
+        self.abandon(deadline)
+
+    def abandon(self, deadline: float = 0.0) -> None:
+        """End the objects of tokens whose ends have not been written; what ends from now on ends where it is."""
+        self._is_over = True
+        self._ended.put(int)  # wakes the thread
+        if not self._is_disowned:
+            self._ends.gone(deadline)
+        self._tell_ends()
+        for token in list(self.system.live.values()):
+            if isinstance(token, DurableToken) and token.record is not None and token.record.is_recording:
+                record: Any = token.record
+                self._end(record, token, self._why_left(record))
+
+    def disown(self) -> None:
+        """Leave all to the parent, in a forked child: the objects end at once, and nothing is written."""
+        self._is_disowned = self.is_closing = self._cuts_short = True
+        self._ended = SimpleQueue()
+        for token in self.system.live.values():
+            token._callbacks = None  # they belong to threads and loops of the parent
+        self.abandon()
 
 
 def operation_of(token: Token[Any]) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from actors import Reply, TokenState
+from tokengate.durable._codec import encode_result
 from tokengate.durable._steps import Caller, Steps
 
 _making_steps: Final = threading.Lock()
+
+Ending: TypeAlias = tuple[TokenState, Any, BaseException | None, bytes]
+"""The end of a token: state, result, error, and the result as JSON."""
 
 
 class Keeper(Caller, Protocol):
     """The journal that keeps a record."""
 
-    def begin(self, record: Record, token: Any, /) -> bool:
-        """Note that an attempt begins, on disk if it must not run twice; return whether that took a wait."""
+    def beginning(self, record: Record, token: Any, /) -> Reply[None] | None:
+        """Have the beginning of a token written, or leave the token to the next opening."""
         ...
 
     def leave(self, record: Record, token: Any, /) -> None:
@@ -30,8 +34,20 @@ class Keeper(Caller, Protocol):
         """Note that it is in memory again."""
         ...
 
-    def end(self, record: Record, token: Any, state: TokenState, value: Any, error: BaseException | None, /) -> None:
-        """Have the end written; then the token ends."""
+    def begin(self, record: Record, token: Any, /) -> None:
+        """Note that the code of a token begins now."""
+        ...
+
+    def undo_beginning(self, record: Record, attempt: int, /) -> None:
+        """Have it written that an attempt has not begun, or is over and another one follows."""
+        ...
+
+    def end(self, record: Record, token: Any, /) -> None:
+        """Have the `ending` of a token written; then the token ends."""
+        ...
+
+    def take_back(self, record: Record, /) -> bool:
+        """Take a token out of what is to be written; return False if that is too late."""
         ...
 
 
@@ -45,58 +61,79 @@ class Record:
 
     Attributes:
         is_accepted: whether it is on disk.
-        has_ended: whether its end is on disk, or is left to the next opening.
-        is_recording: whether its end is on its way to the disk.
+        refusal: why it is not; None if it is, or that is not known yet.
+        acceptance: set when that is known; None afterwards.
         recoveries: deaths of processes in which it had begun.
-        begun: whether it is on disk that it may have begun.
+        begun: the attempt that has begun, or of which it is on disk that it may have; 0: none.
+        pending: set when the beginning is on disk that is being written.
         is_on_disk: whether the token waits on disk only.
         follows: whether the token does not run, and ends as that does which has this uid.
         fresh: whether no run of it can have recorded a step.
         saved: the state that its attempt has saved for its actor, which is written with its end; None: nothing.
-        slot: its slot in the page of the run, while its code may run; 0 without one.
     """
 
     __slots__ = (
-        "_claim",
+        "_endings",
         "_steps",
+        "acceptance",
         "begun",
         "follows",
         "fresh",
-        "has_ended",
         "idempotent",
         "is_accepted",
         "is_on_disk",
-        "is_recording",
         "journal",
         "number",
+        "pending",
         "recoveries",
+        "refusal",
         "saved",
-        "slot",
+        "write",
     )
 
     def __init__(self, journal: Keeper, number: int, *, idempotent: bool) -> None:
         self.journal = journal
         self.number = number
         self.idempotent = idempotent
-        self.is_accepted = self.has_ended = self.is_recording = self.begun = self.follows = False
-        self.fresh = False
-        self._steps: Steps | None = None  # of the run that goes on
-        self.is_on_disk = False
-        self.recoveries = self.slot = 0
+        self.is_accepted = self.is_on_disk = self.follows = self.fresh = False
+        self.refusal: BaseException | None = None
+        self.acceptance: Reply[None] | None = None
+        self.write: Any = None  # that of the acceptance
+        self.pending: Reply[None] | None = None
+        self.begun = self.recoveries = 0
         self.saved: Any = None
-        self._claim: list[None] = [None]  # the thread that takes it writes the end
+        self._steps: Steps | None = None  # of the run that goes on
+        self._endings: list[Ending] = []  # the first one is its end
 
     @property
     def uid(self) -> str:
         """Run and id, such as `17.4242`."""
         return text_of(self.number)
 
-    def begin(self, token: Any) -> bool:
-        """Note that an attempt begins; return whether that took a wait."""
+    @property
+    def ending(self) -> Ending | None:
+        """Its end, as it is written or was."""
+        return self._endings[0] if self._endings else None
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether its end is on its way to the disk, or there."""
+        return bool(self._endings)
+
+    def take_back(self) -> bool:
+        """Take it out of what is to be written; return False if that is too late."""
+        return self.journal.take_back(self)
+
+    def beginning(self, token: Any) -> Reply[None] | None:
+        """Have the beginning written, if it must be on disk first; return what is set then."""
+        return self.journal.beginning(self, token)
+
+    def begin(self, token: Any) -> None:
+        """Note that the code begins now."""
         if self._steps is not None:
             self._steps, self.fresh = None, False
         self.saved = None
-        return self.journal.begin(self, token)
+        self.journal.begin(self, token)
 
     @property
     def steps(self) -> Steps:
@@ -129,15 +166,37 @@ class Record:
         self.is_on_disk = False
         self.journal.come(self, token)
 
-    def end(self, token: Any, state: TokenState, value: Any, error: BaseException | None) -> bool:
-        """Have the end written, once."""
-        try:
-            self._claim.pop()
-        except IndexError:
+    def undo_beginning(self, attempt: int) -> None:
+        """Have it written that an attempt has not begun after all, or is over and another one follows."""
+        if self.begun == attempt:
+            self.begun = 0
+            self.journal.undo_beginning(self, attempt)
+
+    def encode(self, token: Any, value: Any) -> bytes:
+        """Return a result as JSON; raises `NotDurable`."""
+        return encode_result(token.operation, value)
+
+    def claim(self, token: Any, ending: Ending) -> bool:
+        """Make this the end of the token, unless it has another one; return whether it is."""
+        if self._endings:
             return False
-        self.is_recording = True
-        self.journal.end(self, token, state, value, error)
+        self._endings.append(ending)
+        if self._endings[0] is not ending:
+            return False
+        token._context = None  # what has taken it finds that it has ended
         return True
+
+    def end(self, token: Any, state: TokenState, value: Any, error: BaseException | None, result: bytes) -> bool:
+        """Have the end written, once."""
+        if not self.claim(token, (state, value, error, result)):
+            return False
+        self.journal.end(self, token)
+        return True
+
+    def complete_end(self, token: Any) -> None:
+        """Have the end written again: what did so was interrupted."""
+        if self._endings:
+            self.journal.end(self, token)
 
 
 def text_of(number: int) -> str:

@@ -103,8 +103,8 @@ class Writer:
         """Start the thread."""
         self._thread.begin()
 
-    def put(self, write: Write) -> None:
-        """Have something written.
+    def put(self, *writes: Write) -> None:
+        """Have something written, all of it if it is several.
 
         Raises:
             JournalFailed: nothing can be written any more.
@@ -112,9 +112,18 @@ class Writer:
         with self._ready:
             if self.error is not None or self._closing:
                 raise self._failure()
-            self._queue.append(write)
-            if len(self._queue) == 1:
+            if not self._queue:
                 self._ready.notify()
+            self._queue.extend(writes)
+
+    def take_back(self, write: Write) -> bool:
+        """Take something out of what is to be written; return False if it is being written, or was."""
+        with self._ready:
+            try:
+                self._queue.remove(write)
+            except ValueError:
+                return False
+            return True
 
     def close(self, deadline: float) -> bool:
         """Write what is left, and end; return whether that was done by the deadline, in seconds of `time.monotonic`."""

@@ -20,6 +20,7 @@ from actors.lowlevel import (
     NO_TAGS,
     OperationPlace,
     ProcessSystem,
+    accepted_together,
     carried_as,
     counterpart_object,
     operation_finders,
@@ -148,9 +149,16 @@ class _Operation(Generic[P, T]):
         return token
 
     def map(self, items: Iterable[Any]) -> list[Token[T]]:
-        """Submit one call for each item, as its only argument, and return the tokens in that order."""
+        """Submit one call for each item, as its only argument, and return the tokens in that order.
+
+        Durable ones are accepted together, with one wait. An error of that has those that are on disk as `accepted`.
+        """
         submit = cast("Callable[[Any], Token[T]]", self.submit)
-        return [submit(item) for item in items]
+        if not self._spec.properties.durable:
+            return [submit(item) for item in items]
+        items = list(items)  # before: its code may submit others
+        with accepted_together():
+            return [submit(item) for item in items]
 
     def with_options(
         self,
@@ -444,8 +452,8 @@ class AsyncOperation(_Operation[P, T]):
         try:
             if turn is not None:
                 return await turn.run()  # type: ignore[no-any-return]  # a cast would cost a call
-            await place.send_async(token)
             try:
+                await place.send_async(token)
                 return await token
             except TokenFailed as error:
                 raise error.__cause__ or error from None

@@ -11,7 +11,7 @@ from threading import get_ident
 from typing import Any, Final
 
 from actors import LimitExceeded, Token, TokenRejected, TokenState, WorkerDied
-from actors.lowlevel import ActorPlace, Drain, Place, Rule, await_free, loop_here, place_of
+from actors.lowlevel import ActorPlace, Drain, DurableToken, Place, Rule, await_free, loop_here, place_of
 from tokengate.policy._attempt import Attempt, End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
 from tokengate.policy._consent import WaitingCall
@@ -312,7 +312,11 @@ class Governed(HeldToTimes):
         if state is _TERMINATED:
             if self._over is not None:
                 state, error = _EXPIRED, self._expired(token, self._over, left)
-            elif self._error is not None and place_of(token).system.intake_closed:
+            elif (
+                self._error is not None
+                and place_of(token).system.intake_closed
+                and not isinstance(token, DurableToken)  # else it goes on at the next opening
+            ):
                 state, error, self._is_last = _FAILED, self._error, True  # the gate closes before its next attempt
         how = self._how(token, state, error, left)
         governor = self.governor

@@ -16,7 +16,7 @@ from actors._exceptions import ActorDead, DeadlockError, MailboxFull, TokenFaile
 from actors._exit_reason import safe_repr
 from actors.mailboxes._mailbox import Put
 from actors.places._place import Place, place_of
-from actors.tokens._token import Token, _current
+from actors.tokens._token import DurableToken, Token, _current
 from actors.tokens._waits_for import waiting_for, with_chain
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Request:
                     return
                 token = self._unsent = run
             put = place.mailbox.put(token)
-            if put is Put.FULL and not self._cannot_wait_for(place):
+            if put is Put.FULL and (isinstance(token, DurableToken) or not self._cannot_wait_for(place)):
                 put = place.mailbox.put(token, self._on_room)
                 if put is Put.FULL:
                     self._begin_waiting(place)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import attrs
 
 from actors import Token, TokenState
-from actors.lowlevel import AFFINITIES, place_of, process_drain
+from actors.lowlevel import AFFINITIES, DurableToken, place_of, process_drain
 from tokengate.control._admission import restricted
 from tokengate.control._exceptions import BadSelector
 from tokengate.control._safe_text import plain
@@ -45,6 +45,8 @@ MAX_TERMS: Final = 32  # bounds the time for one token
 
 def held_of(token: Token[Any]) -> str:
     """Return how a token is held, as one of `HELD`, or an empty text."""
+    if isinstance(token, DurableToken) and token.is_recording:
+        return "recording"
     hold = token._extras.hold
     word = "" if hold is None else hold.word
     if token._run is not None and not token._done:
