@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from operator import methodcaller
 from typing import Any, Final
 
@@ -246,6 +247,18 @@ class Operation:
         """Send a token, and return it at once."""
         return RemoteToken(current_worker.ask("submit", self.key, args, kwargs, *self._options))
 
+    def submit_after(self, seconds: float, /, *args: Any, **kwargs: Any) -> RemoteToken:
+        """Send a token that begins after so many seconds, and return it at once."""
+        return self.submit_later(seconds, *args, **kwargs)
+
+    def submit_at(self, moment: datetime, /, *args: Any, **kwargs: Any) -> RemoteToken:
+        """Send a token that begins at a moment, which has a timezone, and return it at once."""
+        return self.submit_later(moment, *args, **kwargs)
+
+    def submit_later(self, when: float | datetime, /, *args: Any, **kwargs: Any) -> RemoteToken:
+        """Send a token that begins after so many seconds, or at a moment."""
+        return RemoteToken(current_worker.ask("submit", self.key, args, kwargs, *self._options, when))
+
     def map(self, *iterables: Iterable[Any]) -> list[RemoteToken]:
         """Send a token for each item, as the built-in `map` would call it."""
         return [self.submit(*args) for args in zip(*iterables, strict=False)]
@@ -284,6 +297,14 @@ class BoundOperation:
     def submit(self, *args: Any, **kwargs: Any) -> RemoteToken:
         """Send a token, and return it at once."""
         return self.__func__.submit(self.__self__, *args, **kwargs)
+
+    def submit_after(self, seconds: float, /, *args: Any, **kwargs: Any) -> RemoteToken:
+        """Send a token that begins after so many seconds, and return it at once."""
+        return self.__func__.submit_after(seconds, self.__self__, *args, **kwargs)
+
+    def submit_at(self, moment: datetime, /, *args: Any, **kwargs: Any) -> RemoteToken:
+        """Send a token that begins at a moment, which has a timezone, and return it at once."""
+        return self.__func__.submit_at(moment, self.__self__, *args, **kwargs)
 
     def map(self, *iterables: Iterable[Any]) -> list[RemoteToken]:
         """Send a token for each item, as the built-in `map` would call it."""

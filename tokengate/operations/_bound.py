@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from copy import deepcopy
+from datetime import datetime
 from operator import methodcaller
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar
@@ -21,6 +22,10 @@ class _Unbound(Protocol):
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def submit(self, *args: Any, **kwargs: Any) -> Token[Any]: ...
     async def asubmit(self, *args: Any, **kwargs: Any) -> Token[Any]: ...
+    def submit_after(self, seconds: float, /, *args: Any, **kwargs: Any) -> Token[Any]: ...
+    def submit_at(self, moment: datetime, /, *args: Any, **kwargs: Any) -> Token[Any]: ...
+    async def asubmit_after(self, seconds: float, /, *args: Any, **kwargs: Any) -> Token[Any]: ...
+    async def asubmit_at(self, moment: datetime, /, *args: Any, **kwargs: Any) -> Token[Any]: ...
     def with_options(
         self,
         *,
@@ -49,6 +54,22 @@ class _Bound(Generic[P, T]):
     async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
         """Do as `Operation.asubmit` does."""
         return await self.__func__.asubmit(self.__self__, *args, **kwargs)
+
+    def submit_after(self, seconds: float, /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
+        """Do as `Operation.submit_after` does."""
+        return self.__func__.submit_after(seconds, self.__self__, *args, **kwargs)
+
+    def submit_at(self, moment: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
+        """Do as `Operation.submit_at` does."""
+        return self.__func__.submit_at(moment, self.__self__, *args, **kwargs)
+
+    async def asubmit_after(self, seconds: float, /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
+        """Do as `Operation.asubmit_after` does."""
+        return await self.__func__.asubmit_after(seconds, self.__self__, *args, **kwargs)
+
+    async def asubmit_at(self, moment: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
+        """Do as `Operation.asubmit_at` does."""
+        return await self.__func__.asubmit_at(moment, self.__self__, *args, **kwargs)
 
     def map(self, items: Iterable[Any]) -> list[Token[T]]:
         """Submit one call for each item, as the argument after the instance, and return the tokens in that order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -17,11 +18,13 @@ class PlaceInParent:
 
     Attributes:
         identity: the key that its tokens share one run by.
+        when: the seconds by which its tokens are put off, or the moment when they begin; None: they are not put off.
     """
 
     def __init__(self, key: str) -> None:
         self._key = key
         self.identity: str | int | None = None
+        self.when: float | datetime | None = None
 
     def token(
         self,
@@ -33,7 +36,10 @@ class PlaceInParent:
         tags: Mapping[str, str],
     ) -> Callable[[], Any]:
         """Return a function that submits the call, and returns its token."""
-        return partial(gates_operation(self._key, name, priority, tags, self.identity).submit, *args, **kwargs)
+        operation = gates_operation(self._key, name, priority, tags, self.identity)
+        if self.when is not None:
+            return partial(operation.submit_later, self.when, *args, **kwargs)
+        return partial(operation.submit, *args, **kwargs)
 
     def send(self, submit: Callable[[], Any]) -> Any:
         """Submit a call."""

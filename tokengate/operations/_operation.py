@@ -6,6 +6,7 @@ import pickle
 import sys
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Mapping
 from contextvars import ContextVar
+from datetime import datetime
 from functools import partial
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, cast, overload
@@ -47,6 +48,7 @@ from tokengate.operations._options import (
     check_consent,
     check_function,
     check_key,
+    check_moment,
     check_no_others,
     check_options,
     check_policy,
@@ -54,6 +56,7 @@ from tokengate.operations._options import (
     check_process_options,
     check_properties,
     check_queue,
+    check_seconds,
     check_tags,
 )
 from tokengate.operations._ports import OpenGate
@@ -129,16 +132,72 @@ class _Operation(Generic[P, T]):
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
         return await place.send_async(token)
 
-    def _held_token(self, place: OperationPlace, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Token[T]:
-        """Return a token that is held to the policy of these options, and to their key."""
+    def submit_after(self, seconds: float, /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
+        """Send a call that begins after so many seconds, and return its token at once.
+
+        Its limits of time count from then on, and it inherits no deadline. A token that is not durable waits in the
+        operation's mailbox, where it takes a place, until the process ends.
+
+        Args:
+            seconds: at least 0.
+            args: positional arguments of the call.
+            kwargs: keyword arguments of the call.
+
+        Raises:
+            BadOperation: its calls are put together in batches.
+            ValueError: the seconds are no such number.
+        """
+        return self._submit_later(check_seconds(self._name, seconds), args, kwargs)
+
+    def submit_at(self, moment: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
+        """Do as `submit_after` does, for a call that begins at a moment, by the wall clock; one that is past is now.
+
+        Args:
+            moment: with a timezone.
+            args: positional arguments of the call.
+            kwargs: keyword arguments of the call.
+
+        Raises:
+            BadOperation: its calls are put together in batches.
+            ValueError: the moment has no timezone.
+        """
+        return self._submit_later(check_moment(self._name, moment), args, kwargs)
+
+    async def asubmit_after(self, seconds: float, /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
+        """Do as `submit_after` does, awaiting the disk, or room in the mailbox (trio and asyncio)."""
+        return await self._asubmit_later(check_seconds(self._name, seconds), args, kwargs)
+
+    async def asubmit_at(self, moment: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
+        """Do as `submit_at` does, awaiting the disk, or room in the mailbox (trio and asyncio)."""
+        return await self._asubmit_later(check_moment(self._name, moment), args, kwargs)
+
+    def _submit_later(self, when: float | datetime, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Token[T]:
+        place = self._place()
+        return place.send(self._held_token(place, args, kwargs, when))
+
+    async def _asubmit_later(
+        self, when: float | datetime, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Token[T]:
+        gate = current_gate()
+        place = self._place() if gate is None else gate._operations.get(self._spec) or await self._place_in(gate)
+        return await place.send_async(self._held_token(place, args, kwargs, when))
+
+    def _held_token(
+        self,
+        place: OperationPlace,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        when: float | datetime | None = None,
+    ) -> Token[T]:
+        """Return a token that is held to the policy of these options, and to their key, and is put off."""
         if isinstance(place, PlaceInParent):
             if self._policy is not None:
                 raise BadOperation(f"'{self._name}' was given a policy in a child process; set it where the gate is")
-            place.identity = self._key
+            place.identity, place.when = self._key, when
             call = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
             return cast("Token[T]", call)
         token: Token[T] = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
-        if self._is_held:
+        if self._is_held or when is not None:
             from tokengate.policy._policies import policies_of  # here, so that `import tokengate` takes less time
 
             policies = policies_of(place)
@@ -146,6 +205,8 @@ class _Operation(Generic[P, T]):
                 policies.hold(token, self._policy)
             if self._key is not None:
                 policies.identify(token, self._key)
+            if when is not None:
+                policies.put_off(token, when)
         return token
 
     def map(self, items: Iterable[Any]) -> list[Token[T]]:
@@ -255,14 +316,17 @@ class _Operation(Generic[P, T]):
         priority: int | None,
         tags: Mapping[str, str] | None,
         key: str | int | None = None,
+        when: float | datetime | None = None,
     ) -> tuple[OperationPlace, Token[T]]:
         """Return a token of a call that comes from a child process of a system, unsent, and its place."""
         gate = next((gate for gate in list(open_gates) if gate._owns_system(system)), None)
         if gate is None:
             raise NeedsGate(f"the gate is closed to which '{self._spec.name}' was to be submitted")
         place = gate._operations[self._spec]
+        if when is not None:
+            (check_moment if isinstance(when, datetime) else check_seconds)(self._name, when)
         own = self.with_options(priority=priority, tags=tags)._with_key(key)
-        return place, own._held_token(place, args, kwargs)
+        return place, own._held_token(place, args, kwargs, when)
 
     def _place(self) -> OperationPlace:
         """Return the place that serves the operation in the current gate."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
+from datetime import datetime
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import CodeType
 from typing import Any, Literal, TypeAlias, get_args
@@ -147,3 +149,20 @@ def check_queue(name: str, concurrency: object, capacity: object, overflow: obje
             raise ValueError(f"{option} of '{name}' is {value!r}; it must be an int of at least 1")
     if overflow not in get_args(Overflow):
         raise ValueError(f"overflow of '{name}' is {overflow!r}; choose one of {get_args(Overflow)}")
+
+
+def check_seconds(name: str, seconds: object) -> float:
+    """Return the seconds by which a call is put off, or raise `ValueError`."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise ValueError(f"a call of '{name}' was to begin after {seconds!r} seconds; it must be a number, at least 0")
+    return float(seconds)
+
+
+def check_moment(name: str, moment: object) -> datetime:
+    """Return the moment at which a call is to begin, or raise `ValueError`."""
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+        raise ValueError(
+            f"a call of '{name}' was to begin at {moment!r}; it must be a datetime with a timezone, "
+            "such as datetime.now(UTC) + timedelta(hours=1)"
+        )
+    return moment

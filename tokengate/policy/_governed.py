@@ -11,7 +11,8 @@ from threading import get_ident
 from typing import Any, Final
 
 from actors import LimitExceeded, Token, TokenRejected, TokenState, WorkerDied
-from actors.lowlevel import ActorPlace, Drain, DurableToken, Place, Rule, await_free, loop_here, place_of
+from actors.lowlevel import ActorPlace, Drain, Place, Rule, await_free, loop_here, place_of
+from tokengate._exceptions import LeftInJournal
 from tokengate.policy._attempt import Attempt, End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
 from tokengate.policy._consent import WaitingCall
@@ -256,6 +257,53 @@ class Governed(HeldToTimes):
             self._admitted = False
             self._end_permit(None, now)
 
+    # Tokens that are put off
+
+    @property
+    def delay(self) -> Delay | None:
+        """What it is put off by."""
+        return self._delay
+
+    def put_off_first(self, delay: Delay) -> None:
+        """Have its first attempt begin at a time, from which its limits of time count; its sender does not wait."""
+        self._delay, self.due_at, self.start, self.inherited = delay, delay.at, delay.at, math.inf
+
+    def leaves(self, drain: Drain) -> None:
+        """Note the drain in which its attempt was: the next one begins once that has let go of the token."""
+        self._drain = drain
+
+    def come(self) -> None:
+        """Have it begin as soon as it may, since its time has come."""
+        self._delay, self.due_at = Delay(self.governor.clock(), self._drain), None
+
+    def free(self) -> None:
+        """Give back what the next attempt has of the share of retries, since the token waits long, and on disk."""
+        with self.governor.lock:
+            self._give_share_back()
+
+    def resume(self, token: Token[Any], attempt: int, deadline: float | None) -> None:
+        """Go on with a token that was accepted before, at an attempt.
+
+        Args:
+            token: the token, in no mailbox.
+            attempt: its number.
+            deadline: when its time is over for good, in seconds of the clock; None: as the policy says.
+
+        Raises:
+            TokenRejected: a key of it cannot be read.
+        """
+        self.passed_door = True
+        self.read_keys(token)
+        if attempt > 1:
+            token._own_extras().attempt = attempt
+            with self.governor.lock:
+                self._is_retry, self._reserved = True, self.governor.share.reserve(self.governor.clock())
+        if deadline is not None and self.policy.deadline is not None:
+            self.start = deadline - self.policy.deadline
+        elif deadline is not None:
+            self.inherited = deadline
+        self._set_alarm(token)
+
     # An attempt
 
     def refuse(self, token: Token[Any]) -> None:
@@ -315,7 +363,7 @@ class Governed(HeldToTimes):
             elif (
                 self._error is not None
                 and place_of(token).system.intake_closed
-                and not isinstance(token, DurableToken)  # else it goes on at the next opening
+                and not isinstance(error, LeftInJournal)
             ):
                 state, error, self._is_last = _FAILED, self._error, True  # the gate closes before its next attempt
         how = self._how(token, state, error, left)

@@ -141,6 +141,8 @@ class Joints:
         governed.runs_for = joint
         if isinstance(own, Joined):
             governed.keys, governed.is_fair, governed.fair_key = own.keys, own.is_fair, own.fair_key
+            if own.delay is not None:
+                governed.put_off_first(own.delay)
             if own.alternatives is not None:
                 governed.alternatives = own.alternatives.for_run()
         run.add_done_callback(joint)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final, cast
 
 import attrs
 
-from actors import ActorSystem, Token
+from actors import ActorSystem, Token, TokenState
 from actors.lowlevel import SYSTEM, ActorPlace, CommandCall, Notice, OperationPlace, Place, place_of, system_of
 from supervisors import DynamicSupervisor, Supervisor
-from tokengate._exceptions import BadPolicy
+from tokengate._exceptions import BadOperation, BadPolicy
 from tokengate.policy._asking import AskedCall, AskingGovernor
 from tokengate.policy._deadlines import Deadlines
 from tokengate.policy._failover import Alternative, Alternatives, with_deadline
@@ -20,6 +21,7 @@ from tokengate.policy._governed import Governed
 from tokengate.policy._governor import PlaceGovernor
 from tokengate.policy._policy import Policy
 from tokengate.policy._ports import SharedBudgets
+from tokengate.policy._rules import Delay, Moment
 from tokengate.policy._shared import SelectedThrottles
 from tokengate.policy._sources import LIVE, Settings, applied, over, part_of
 
@@ -204,6 +206,40 @@ class Policies:
     def identify(self, token: Token[Any], key: str | int) -> None:
         """Have a new token of an operation share one run with those that have the same key."""
         self.governor_of(place_of(token)).identify(token, key)
+
+    def put_off(self, token: Token[Any], when: float | datetime) -> None:
+        """Have a new token of an operation begin after so many seconds, or at a moment.
+
+        Raises:
+            BadOperation: the operation puts its calls together, which decides when they begin.
+        """
+        place, now = place_of(token), self.clock()
+        governor = self.governor_of(place)
+        if governor.policy.batch is not None:
+            raise BadOperation(f"'{token.operation}' puts its calls together, so none of them can be put off")
+        governor.engage()
+        delay = Moment(when.timestamp(), now) if isinstance(when, datetime) else Delay(now + when, None)
+        governor.governed(token).put_off_first(delay)
+
+    def resume(self, token: Token[Any], attempt: int, deadline: float | None) -> None:
+        """Hold a token that was accepted before to the policy of its place; see `Governed.resume`."""
+        self.governed(token).resume(token, attempt, deadline)
+
+    def begin_anew(self, token: Token[Any]) -> None:
+        """Have the attempt of a token not count, whose code has asked to be called again later."""
+        place = place_of(token)
+        before, extras = token._extras.policy, token._own_extras()
+        if before is not None:
+            before.end(token, TokenState.TERMINATED, None, None)
+        extras.policy = None
+        governor = self.governor_of(place)
+        governor.engage()  # it is kept back until its drain has let go of it
+        governed = governor.governed(token)
+        if isinstance(before, Governed):
+            governed.options, governed.policy = before.options, before.policy
+            governed.start, governed.inherited = before.start, before.inherited
+        governed.resume(token, extras.attempt, None)
+        governed.leaves(place.drain)
 
     def ask_first(self, token: Token[Any], read: Callable[[], dict[str, Any]]) -> None:
         """Have a new token wait at the door for consent; see `AskedCall`."""

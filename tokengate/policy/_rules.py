@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from actors.lowlevel import Rule
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 # Seconds until a look whether the code of the attempt before has let go of its token: a moment after its end.
 _LETS_GO: Final = 0.001
+
+# Seconds until another look at the wall clock.
+_LOOK: Final = 1.0
 
 # Seconds between two events of one throttle and key.
 _QUIET: Final = 1.0
@@ -40,6 +44,7 @@ class Delay(Rule):
 
     def due_at(self, token: Token[Any], now: float) -> float:
         if now < self.at:
+            token.queued_at = self.at  # it begins to wait then, for what sheds and measures
             return self.at
         return now + _LETS_GO if self._drain is not None and self._drain.has_taken(token) else -math.inf
 
@@ -54,6 +59,26 @@ class Delay(Rule):
 
     def end(self, token: Token[Any], now: float) -> None:
         """Do nothing."""
+
+
+class Moment(Delay):
+    """The wall time before which one token does not begin; the wall clock is looked at again each second.
+
+    Args:
+        moment: in seconds since the epoch.
+        now: in seconds of the clock.
+    """
+
+    __slots__ = ("moment",)
+
+    def __init__(self, moment: float, now: float) -> None:
+        super().__init__(now + max(0.0, moment - time()), None)
+        self.moment = moment
+
+    def due_at(self, token: Token[Any], now: float) -> float:
+        left = self.moment - time()
+        self.at = now + max(0.0, left)
+        return min(super().due_at(token, now), now + _LOOK)
 
 
 class ThrottleRule(Rule):

@@ -31,13 +31,15 @@ class HeldToTimes:
         governor: that of its place.
         policy: what it is held to, as of its making.
         inherited: the deadline of the code that made it; inf without one.
-        deadline_at: when its time is over for good, as of the door; None before. Both in seconds of the clock.
+        start: from when on its times count, if that is not its making.
+        deadline_at: when its time is over for good, as of the door; None before. All in seconds of the clock.
         times: its limits of time, once more than `deadline_at` is needed of them; see `times_of`.
         alarm_at: when the first of its times is over, in seconds of the clock; kept by `Deadlines`.
     """
 
     times: Times | None = None
     inherited: float = math.inf
+    start: float | None = None
     deadline_at: float | None = None
     alarm_at: float = math.inf
     _lane: Lane | None = None  # that its first time is in
@@ -66,10 +68,13 @@ class HeldToTimes:
         if self.times is None and (self.policy.has_times or self.inherited < math.inf):
             with self.governor.lock:  # two threads may need them at once, and the attempt may end now
                 if self.times is None:
-                    self.times = Times(self.policy, token.created_at, self.inherited)
+                    self.times = Times(self.policy, self._start_of(token), self.inherited)
                     if self._began_at is not None:  # after they are there for one that begins now
                         self.times.enter("running", self._began_at)
         return self.times
+
+    def _start_of(self, token: Token[Any]) -> float:
+        return token.created_at if self.start is None else self.start
 
     def inherit(self, token: Token[Any]) -> None:
         """Have a token that the code of this one makes end at the deadline of this one, if somebody waits for it."""
@@ -90,14 +95,14 @@ class HeldToTimes:
         Raises:
             TokenRejected: its deadline is over already.
         """
-        created_at, deadline = token.created_at, policy.deadline
+        start, deadline = self._start_of(token), policy.deadline
         due = math.inf if deadline == math.inf else self.inherited
-        if deadline is not None and created_at + deadline < due:
-            due = created_at + deadline
+        if deadline is not None and start + deadline < due:
+            due = start + deadline
         self.deadline_at = due
-        if due <= created_at:
+        if due <= start:
             raise self._refused(token, "deadline", "its deadline has passed")
-        return due if policy.queue_timeout is None else min(due, created_at + policy.queue_timeout)
+        return due if policy.queue_timeout is None else min(due, start + policy.queue_timeout)
 
     def time_is_over(self, now: float) -> None:
         """End the token, or its attempt, or look again later."""

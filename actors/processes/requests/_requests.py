@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -323,9 +324,10 @@ class Requests:
         priority: int | None = None,
         tags: Mapping[str, str] | None = None,
         identity: str | int | None = None,
+        when: float | datetime | None = None,
     ) -> Token[Any]:
         operation = _carrier.operation_with(key, self.system)
-        _, token = request.run(operation._token_for, self.system, args, kwargs, priority, tags, identity)
+        _, token = request.run(operation._token_for, self.system, args, kwargs, priority, tags, identity, when)
         return cast("Token[Any]", token)
 
     def _result(self, request: Request, id: int, timeout: float | None = None) -> None:

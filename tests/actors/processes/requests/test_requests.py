@@ -336,7 +336,7 @@ class Spec:
     function: Callable[..., Any]
 
     def _token_for(
-        self, system: ActorSystem, args: Any, kwargs: Any, priority: Any, tags: Any, key: Any
+        self, system: ActorSystem, args: Any, kwargs: Any, priority: Any, tags: Any, key: Any, when: Any = None
     ) -> tuple[Any, Any]:
         token = self.place.token("double", self.function, args, kwargs, priority or 0, tags or {})
         return self.place, token
