@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from actors import ActorSystem
 from actors.lowlevel import OperationPlace
@@ -48,7 +48,7 @@ class ControlledGate(Protocol):
     @property
     def _socket_group(self) -> int | None: ...
     @property
-    def _plugins(self) -> Sequence[object]: ...
+    def _plugins(self) -> Sequence[Any]: ...
     @property
     def _operations(self) -> Mapping[OperationSpec, OperationPlace]: ...
     @property

@@ -10,12 +10,13 @@ from actors import ActorSystem
 from tokengate.authority._authority import Authority
 from tokengate.config._file import Config, find_file, read_file
 from tokengate.control.inspection._selector import parse
+from tokengate.control.registry._plugin import Plugin
 from tokengate.control.steering._policies import take_file
 from tokengate.policy._policies import policies_in
 
 
 def take_config(
-    system: ActorSystem, authority: Authority, given: str | os.PathLike[str] | None, plugins: Iterable[object]
+    system: ActorSystem, authority: Authority, given: str | os.PathLike[str] | None, plugins: Iterable[Plugin]
 ) -> Config | None:
     """Have the file of a gate decide about its places, and who may do what; return it; None without one.
 
@@ -32,7 +33,8 @@ def take_config(
     if file is None:
         return None
     config = read_file(file, parse, plugins=plugins)
-    take_rights = authority.prepare(config)
+    takes = [authority.prepare(config), *filter(None, (plugin.prepare(config) for plugin in plugins))]
     take_file(policies_in(system), config)
-    take_rights()
+    for take in takes:
+        take()
     return config

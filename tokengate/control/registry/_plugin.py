@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from actors import Observer
@@ -43,6 +43,20 @@ class Plugin:
         if self._gate is None:
             raise RuntimeError(f"plugin {type(self).__name__} has no gate; give it to one: Gate(plugins=[...])")
         return self._gate
+
+    def prepare(self, config: Any, /) -> Callable[[], Iterable[str]] | None:  # noqa: ARG002
+        """Return a function that has the gate's file decide about this, and returns a line for each thing changed.
+
+        Called when a gate with a file opens, before anything else, and when that is read again; not on a loop. The
+        function then is called on the system loop, so it must not block.
+
+        Args:
+            config: what the file says, a `tokengate.config._file.Config`.
+
+        Raises:
+            BadConfig: it cannot be used; nothing changes.
+        """
+        return None
 
     def child(self, gate: Any, /) -> ChildSpec | None:  # noqa: ARG002
         """Return the spec of its actor, which runs below `$system/plugins`; called once, when the gate opens.

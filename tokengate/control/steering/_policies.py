@@ -202,11 +202,11 @@ class PolicyVerbs:
                 f"'{file}' was not read within {_READ_SECONDS:g} s, and nothing has changed; see whether its disk, and "
                 "the directory service that knows its users, answer"
             )
-        config, take_rights = found
+        config, take_rights, takes = found
         take_file(self._policies, config)
         take_rights()
         places = [place for place in self._system.places() if not place.path.startswith(SYSTEM)]
-        changed: list[str] = []
+        changed = [line for take in takes for line in take()]
         left_out: list[str] = []
         if socket_group(config) != self._gate._socket_group:
             left_out.append("control.group: it holds from the next time that the gate is opened")
@@ -220,9 +220,10 @@ class PolicyVerbs:
                 left_out += [f"{place.path}: {error}" for error in place.governor.errors]
         return m.Reloaded(str(file), tuple(changed), tuple(left_out))
 
-    def _read(self, file: Path) -> tuple[Config, Callable[[], None]]:
+    def _read(self, file: Path) -> tuple[Config, Callable[[], None], list[Callable[[], Iterable[str]]]]:
         config = read_file(file, parse, plugins=self._gate._plugins)
-        return config, self._prepare(config)
+        takes = [take for plugin in self._gate._plugins if (take := plugin.prepare(config)) is not None]
+        return config, self._prepare(config), takes
 
 
 def take_file(policies: Policies, config: Config) -> None:
