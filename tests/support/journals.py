@@ -30,3 +30,12 @@ def rows(directory: Path, what: str = "*", where: str = "1") -> list[dict[str, A
 def all_have_ended(directory: Path) -> bool:
     """Tell whether no token on disk is left to run."""
     return not rows(directory, "uid", "state < 3")
+
+
+def commits(directory: Path) -> int:
+    """Return how many transactions were written."""
+    db = sqlite3.connect(f"{(directory / 'journal.db').as_uri()}?mode=ro", uri=True)
+    try:
+        return int(db.execute("SELECT commits FROM meta").fetchone()[0])
+    finally:
+        db.close()

@@ -15,6 +15,11 @@
 #   _submit.py    `submit_to`, for other processes of the user
 #   _inbox.py     the files that these leave
 #   _ticker.py    the thread that looks at what is due
+#   _schedule.py  what a schedule submits, and when
+#   _schedule_times.py    when it is due, and what one look decides
+#   _schedules.py looks at the clock, and answers the verbs about schedules
+#   _config.py    the sections of `tokengate.toml`
+#   _kinds.py     the nouns
 #   _saved.py     what actors have saved
 #   _files.py     the directory: its lock, its reserve
 #   _page.py      the page of a run: its last commit, the tokens whose code runs
@@ -22,10 +27,33 @@
 #   _recovery.py  what the run before has left
 """Durable tokens and schedules: `Gate("shop", plugins=[Journal("/var/lib/shop")])`."""
 
-from tokengate.durable._inbox import InboxRefused
-from tokengate.durable._plugin import Journal
-from tokengate.durable._step import step
-from tokengate.durable._submit import Submitted, Submitter, submit_to
+from __future__ import annotations
 
-__all__ = ["InboxRefused", "Journal", "Submitted", "Submitter", "submit_to"]
-__all__ = ["Journal", "Submitted", "Submitter", "step", "submit_to"]
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from tokengate.durable._inbox import InboxRefused
+    from tokengate.durable._plugin import Journal
+    from tokengate.durable._schedule import Schedule
+    from tokengate.durable._step import step
+    from tokengate.durable._submit import Submitted, Submitter, submit_to
+
+__all__ = ["InboxRefused", "Journal", "Schedule", "Submitted", "Submitter", "step", "submit_to"]
+
+_HOMES: Final = {
+    "InboxRefused": "_inbox",
+    "Journal": "_plugin",
+    "Schedule": "_schedule",
+    "Submitted": "_submit",
+    "Submitter": "_submit",
+    "step": "_step",
+    "submit_to": "_submit",
+}
+"""{public name: the file that it is loaded from when it is asked for}: commands import the nouns only."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

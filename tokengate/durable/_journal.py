@@ -144,6 +144,10 @@ class OpenJournal:
         self._ends.begin()
         self.ticker.open()
 
+    def wall(self) -> float:
+        """Return the wall time, in seconds since the epoch: the one place that asks for it."""
+        return time.time()
+
     def call(self, function: Callable[[sqlite3.Connection], T]) -> Reply[T]:
         """Have a function called by the writer within its transaction, with the connection.
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, overload
 
 from actors import CpuActor, Token
 from supervisors import ChildSpec
-from tokengate._exceptions import JournalFailed
+from tokengate._exceptions import BadConfig, JournalFailed, Problem
+from tokengate.config._file import Config
 from tokengate.control.registry._plugin import Plugin
+from tokengate.durable._config import JOURNAL, SCHEDULES
 from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._inbox import SECONDS, Inbox
 from tokengate.durable._journal import OpenJournal
 from tokengate.durable._keys import attach
+from tokengate.durable._kinds import ScheduleVerbs
 from tokengate.durable._recovery import go_on
 from tokengate.durable._run import begin_run
+from tokengate.durable._schedule import Schedule
+from tokengate.durable._schedules import Schedules, checked
 from tokengate.durable._store import reader
 from tokengate.durable._writer import Writer
 
@@ -39,15 +44,59 @@ class Journal(Plugin):
     """Keeps durable tokens on disk: what was accepted is not lost when the process dies.
 
     Args:
-        directory: that of the journal; one gate at a time has it.
+        directory: that of the journal; one gate at a time has it. None: `[journal]` of the gate's file names it.
+        schedules: what is submitted by the clock, beside each `[[schedule]]` of the file.
+
+    Raises:
+        ValueError: an argument has a value that cannot work.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._directory = Path(directory)
+    def __init__(self, directory: str | os.PathLike[str] | None = None, *, schedules: Iterable[Schedule] = ()) -> None:
+        self._directory = Path() if directory is None else Path(directory)
+        self._has_directory = directory is not None
+        self._own_schedules = checked(schedules)
+        self._file_schedules: tuple[Schedule, ...] = ()
+        self._schedules: Schedules | None = None
         self._journal: OpenJournal | None = None
 
+    def prepare(self, config: Config, /) -> Callable[[], Iterable[str]]:
+        """Return a function that has a file decide about the schedules, and at first about the journal."""
+        own = {one.name for one in self._own_schedules}
+        remedy = "a schedule of the code has this name; use a different one"
+        entries = config.of(SCHEDULES)
+        if problems := tuple(
+            Problem(one.line, "name of [[schedule]]", one.schedule.name, remedy)
+            for one in entries
+            if one.schedule.name in own
+        ):
+            raise BadConfig(config.path, problems)
+        rows = config.of(JOURNAL)
+
+        def take() -> Iterable[str]:
+            before = {one.name: one.spec for one in self._file_schedules}
+            self._file_schedules = tuple(one.schedule for one in entries)
+            now = {one.name: one.spec for one in self._file_schedules}
+            if self._schedules is None:
+                if rows and rows[0].directory is not None:
+                    self._directory, self._has_directory = rows[0].directory, True
+            elif before != now:
+                self._schedules.take((*self._own_schedules, *self._file_schedules))
+            changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+            return [f"schedule {name}: {'changed' if name in now else 'removed'}" for name in sorted(changed)]
+
+        return take
+
     def journal(self, gate: Any, /) -> OpenJournal:
-        """Open the files."""
+        """Open the files.
+
+        Raises:
+            ValueError: neither the code nor the file of the gate has named a directory.
+        """
+        if not self._has_directory:
+            raise ValueError(
+                f"the journal of gate '{gate.name}' has no directory; write Journal(directory), or directory in the "
+                "section [journal] of its file"
+            )
         owned = OwnedDirectory(self._directory, gate.name)
         try:
             log = gate._authority.recorder.log
@@ -58,7 +107,18 @@ class Journal(Plugin):
         writer = Writer(run, f"{gate.name}-journal", lambda _error: gate.request_stop())
         self._journal = OpenJournal(gate, run, writer)
         self._journal.open()
+        self._schedules = Schedules(self._journal)
         return self._journal
+
+    @property
+    def schedules(self) -> ScheduleVerbs:
+        """The verbs about schedules: `journal.schedules.pause("nightly")`."""
+        return ScheduleVerbs(self.gate.control)
+
+    def answers(self, _gate: Any, /) -> Schedules:
+        """Return what answers the verbs of the journal."""
+        assert self._schedules is not None
+        return self._schedules
 
     def child(self, _gate: Any, /) -> ChildSpec:
         """Return the spec of its actor."""
@@ -67,6 +127,7 @@ class Journal(Plugin):
     def opened(self, _gate: Any, /) -> None:
         """Go on with what earlier runs have left."""
         assert self._journal is not None
+        assert self._schedules is not None
         db = reader(self._directory)
         try:
             go_on(self._journal, db)
@@ -75,6 +136,7 @@ class Journal(Plugin):
         inbox = Inbox(self._journal)
         inbox.take()
         self._journal.ticker.every(SECONDS, inbox.take)
+        self._schedules.open((*self._own_schedules, *self._file_schedules))
 
     @overload
     def attach(self, uid: str, /) -> Token[Any]: ...
