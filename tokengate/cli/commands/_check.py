@@ -28,7 +28,8 @@ def check(file: Path, json_wanted: bool) -> None:
     tokengate check tokengate.toml --json
     """  # noqa: D301  # click wants the backspace itself
     import tokengate.admin._config
-    import tokengate.authority._file  # noqa: F401  # their sections; here: other commands need none of these
+    import tokengate.authority._file
+    import tokengate.durable._config  # noqa: F401  # their sections; here: other commands need none of these
     from tokengate.cli._plugins import import_plugins
     from tokengate.config._file import read_file
 
