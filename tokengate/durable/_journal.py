@@ -198,7 +198,7 @@ class OpenJournal:
         row = (
             record.number, name, token.actor, None, fair_text(token), text, checksum(record.number, name, text),
             token.priority, msgspec.json.encode(dict(token.tags)).decode(), token.parent, None, None, None, None,
-            states.QUEUED, 0, 0, time.time(),
+            states.QUEUED, 0, 0, time.time(), None,
         )  # fmt: skip
         return token, record, row
 
