@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import json
 import math
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
@@ -50,14 +51,14 @@ def _encoded(value: Any) -> Any:
     """Encode what msgspec has no form for."""
     if isinstance(value, PurePath):
         return str(value)
-    raise NotImplementedError
+    raise TypeError(f"`{type(value).__name__}` has no form in JSON")
 
 
 def _decoded(kind: Any, value: Any) -> Any:
     """Decode what msgspec has no form for."""
     if isinstance(kind, type) and issubclass(kind, PurePath) and type(value) is str:
         return kind(value)
-    raise NotImplementedError(f"`{getattr(kind, '__name__', kind)}` has no form in JSON")
+    raise TypeError(f"`{getattr(kind, '__name__', kind)}` has no form in JSON")
 
 
 _encode: Final = msgspec.json.Encoder(enc_hook=_encoded).encode
@@ -137,6 +138,7 @@ class Codec:
         self._rest: _Values | None = None  # those of `*args`
         self._others: _Values | None = None  # those of `**kwargs`
         positional: list[str] = []
+        self._fewest = 0  # arguments of a call that has only positional ones
         for key, parameter in self._signature.parameters.items():
             values = _Values.of(hints.get(key, Any))
             if parameter.kind is Parameter.VAR_POSITIONAL:
@@ -147,6 +149,8 @@ class Codec:
                 self._values[key] = values
                 if parameter.kind is not Parameter.KEYWORD_ONLY:
                     positional.append(key)
+                if parameter.default is Parameter.empty:
+                    self._fewest = len(positional) if parameter.kind is not Parameter.KEYWORD_ONLY else sys.maxsize
         self._positional = positional
         self._sure = [self._values[key].sure for key in positional]
 
@@ -156,19 +160,31 @@ class Codec:
         Raises:
             NotDurable: it would not come back as it is.
         """
-        if not kwargs and len(args) <= len(self._sure):
-            for value, sure in zip(args, self._sure, strict=False):
-                test = sure.get(type(value), _never)
-                if test is not None and not test(value):
-                    break
-            else:
-                try:
-                    text = _encode((args, kwargs))
-                except Exception:
-                    text = self._encode_each(args, kwargs)
-                return text if len(text) <= LARGEST else self._refuse_size(text)
-        text = self._encode_each(args, kwargs)
-        return text if len(text) <= LARGEST else self._refuse_size(text)
+        try:
+            text = _encode((args, kwargs)) if self._is_sure(args, kwargs) else self._encode_each(args, kwargs)
+        except (TypeError, ValueError):  # of a text that has no form in UTF-8, for one
+            text = self._encode_each(args, kwargs)
+        if len(text) > LARGEST:
+            raise NotDurable(
+                f"arguments of '{self.name}' have {len(text):,} bytes, and at most {LARGEST:,} can be kept; "
+                "write the data to a file or a table, and pass its name"
+            )
+        return text
+
+    def _is_sure(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Tell whether it is known from the types of the arguments that they come back as they are."""
+        if len(args) > len(self._sure):
+            return False
+        for value, sure in zip(args, self._sure, strict=False):
+            test = sure.get(type(value), _never)
+            if test is not None and not test(value):
+                return False
+        for name, value in kwargs.items():
+            values = self._values.get(name)
+            test = _never if values is None else values.sure.get(type(value), _never)
+            if test is not None and not test(value):
+                return False
+        return True
 
     def _encode_each(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         first = [self._encode_one(self._name_of(n), n, value) for n, value in enumerate(args)]
@@ -212,12 +228,6 @@ class Codec:
             remedy = "annotate the parameter with a dataclass, or pass a text or a number that names it"
         return NotDurable(f"argument '{name}' of '{self.name}', {_short(value)}, cannot be kept: {why}; {remedy}")
 
-    def _refuse_size(self, text: bytes) -> bytes:
-        raise NotDurable(
-            f"arguments of '{self.name}' have {len(text):,} bytes, and at most {LARGEST:,} can be kept; "
-            "write the data to a file or a table, and pass its name"
-        )
-
     def decode(self, text: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional arguments and those by keyword.
 
@@ -225,10 +235,11 @@ class Codec:
             msgspec.ValidationError: they do not fit the function.
         """
         args, kwargs = _parts(text)
-        try:
-            self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise msgspec.ValidationError(str(error)) from None
+        if kwargs or not self._fewest <= len(args) <= len(self._positional):
+            try:
+                self._signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise msgspec.ValidationError(str(error)) from None
         return (
             tuple(self._values_of(n).decode(raw) for n, raw in enumerate(args)),
             {name: self._values_of(name).decode(raw) for name, raw in kwargs.items()},
@@ -277,6 +288,8 @@ def is_same(one: Any, other: Any) -> bool:
     kind = type(one)
     if kind is not type(other):
         return False
+    if kind in _PLAIN:
+        return bool(one == other)
     if kind is list or issubclass(kind, tuple):
         return len(one) == len(other) and all(map(is_same, one, other))
     if kind is dict:

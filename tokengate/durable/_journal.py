@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sqlite3
 import time
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from actors import ActorDead, ActorSystem, BaseActor, Reply, Token, TokenState, WorkerDied
+from actors import ActorDead, ActorSystem, BaseActor, NotDurable, Reply, Token, TokenState, WorkerDied
 from actors.lowlevel import (
     ActorPlace,
     DaemonThread,
@@ -28,7 +29,7 @@ from tokengate.durable import _states as states
 from tokengate.durable._backlog import COLUMNS, Backlog, Row
 from tokengate.durable._checksums import note_corrupt
 from tokengate.durable._codec import Codec, checksum
-from tokengate.durable._keys import Tokens, submit_row
+from tokengate.durable._keys import Tokens, operation_named, submit_row
 from tokengate.durable._record import Record
 from tokengate.durable._run import Run
 from tokengate.durable._saved import SavedStates
@@ -198,7 +199,7 @@ class OpenJournal:
         row = (
             record.number, name, token.actor, None, fair_text(token), text, checksum(record.number, name, text),
             token.priority, msgspec.json.encode(dict(token.tags)).decode(), token.parent, None, None, None, None,
-            states.QUEUED, 0, 0, time.time(), None,
+            states.QUEUED, 0, 0, time.time(),
         )  # fmt: skip
         return token, record, row
 
@@ -209,7 +210,7 @@ class OpenJournal:
     def _codec(self, name: str, token: Token[Any]) -> Codec:
         codec = self._codecs.get(name)
         if codec is None:
-            codec = self._codecs[name] = Codec(name, called_by(token))
+            codec = self._codecs[name] = codec_of(name, token)
         return codec
 
     # Rows
@@ -495,9 +496,24 @@ def operation_of(token: Token[Any]) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
-def called_by(token: Token[Any]) -> Callable[..., Any]:
-    """Return the function that a token calls; its parameters are those of its arguments."""
+def codec_of(name: str, token: Token[Any]) -> Codec:
+    """Return what encodes and decodes the calls of the function that a token calls.
+
+    Raises:
+        NotDurable: it is an operation that another process would not find by its name.
+        msgspec.ValidationError: the class of the actor has no such method.
+    """
     place, call = place_of(token), token._call
-    if not isinstance(place, ActorPlace):
-        return call  # type: ignore[no-any-return]
-    return partial(getattr(place.actor_class, method_of(call) or ""), None)
+    if isinstance(place, ActorPlace):
+        method = method_of(call) or ""
+        if not hasattr(place.actor_class, method):
+            raise msgspec.ValidationError(f"class '{place.actor_class.__name__}' has no method '{method}'")
+        plain = not isinstance(inspect.getattr_static(place.actor_class, method), staticmethod | classmethod)
+        return Codec(name, getattr(place.actor_class, method), bound=plain)
+    found = operation_named(name)
+    if found is None or found._function is not call:
+        raise NotDurable(
+            f"'{name}' is {'nothing' if found is None else 'something else'} in its module, so no other process would "
+            "find the operation; define it at the top of a module, and keep it under its own name"
+        )
+    return Codec(name, call)

@@ -101,7 +101,7 @@ def submit_row(
     row = (
         uid, operation, path, key, None, arguments, checksum(uid, operation, arguments), priority,
         msgspec.json.encode({**own_tags, **(tags or {})}).decode(), parent, None, None, due, None,
-        states.QUEUED if due is None else states.DELAYED, 0, 0, time.time(), None,
+        states.QUEUED if due is None else states.DELAYED, 0, 0, time.time(),
     )  # fmt: skip
     db.execute(ACCEPT, with_checksums(row))
     return uid, True

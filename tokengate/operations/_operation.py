@@ -46,6 +46,7 @@ from tokengate.operations._options import (
     check_affinity,
     check_call_policy,
     check_consent,
+    check_durable,
     check_function,
     check_key,
     check_moment,
@@ -701,6 +702,8 @@ class _Decorator:
         if self.policy is not None and self.policy.batch is not None:
             check_batch(name, function, self.policy.batch, generator=generator)
         check_consent(name, self.consent, self.policy)
+        if self.durable is True:
+            check_durable(name, function, self.policy)
         spec = OperationSpec(
             name=name,
             qualified_name=qualified_name_of(function),

@@ -10,7 +10,7 @@ from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import CodeType
 from typing import Any, Literal, TypeAlias, get_args
 
-from actors import Limits, Overflow
+from actors import Limits, NotDurable, Overflow
 from actors.lowlevel import AFFINITIES, INSTEAD, LOOP_AFFINITIES, Properties, checked_properties
 from tokengate._exceptions import BadOperation, BadPolicy
 from tokengate.operations._functions import is_async_generator_function
@@ -73,6 +73,23 @@ def check_properties(
         known = ", ".join(parameters) or "none"
         raise ValueError(f"show of '{name}' has {min(unknown)!r}, which is no parameter of it; choose from: {known}")
     return properties
+
+
+def check_durable(name: str, function: object, policy: Policy | None) -> None:
+    """Raise an error unless later processes can find the function of durable calls by its name, and run each alone."""
+    module, qualified = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if module in ("__main__", "__mp_main__"):
+        raise NotDurable(f"'{name}' is in the program itself, __main__; move it to a module that the program imports")
+    if not isinstance(module, str) or not qualified or "<" in qualified:
+        raise NotDurable(
+            f"'{name}' cannot be durable: a later process finds it by its module and name only, and "
+            f"{qualified or repr(function)} has none; define it with 'def' at the top of a module"
+        )
+    if policy is not None and policy.batch is not None:
+        raise BadOperation(
+            f"'{name}' has a batch, which several calls share, and each durable call is kept by itself; "
+            "take the batch away, or have a durable operation call this one"
+        )
 
 
 def check_policy(policy: object) -> Policy | None:
