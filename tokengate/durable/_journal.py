@@ -312,7 +312,7 @@ class OpenJournal:
 
     def begin(self, record: Record, token: DurableToken[Any]) -> None:
         """Note that the code of a token begins now, so that the death of the process is known to be during its run."""
-        if record.begun != token.attempt:
+        if record.begun != token.attempt or record.idempotent:  # an idempotent one may have begun in an earlier run
             record.begun = token.attempt
             if record.number not in self._slots:
                 self._slots[record.number] = self.page.enter(record.number)
