@@ -157,20 +157,15 @@ class JournalDamaged(TokenGateError, RuntimeError):
     """The files of the journal are damaged or incomplete, and were left as they are: salvage what is whole.
 
     Attributes:
-        path: of the directory.
-        reason: what was found.
         missing: how many of its last commits are not there.
     """
 
-    def __init__(self, path: str, reason: str, missing: int = 0) -> None:
-        remedy = f"'tokengate journal salvage --state-dir {path}' keeps what is whole, and these files, too"
-        super().__init__(f"journal {path} is damaged: {reason}; nothing was changed; {remedy}")
-        self.path = path
-        self.reason = reason
+    def __init__(self, message: str, missing: int = 0) -> None:
+        super().__init__(message)
         self.missing = missing
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.path, self.reason, self.missing)
+        return type(self), (self.args[0], self.missing)
 
 
 class NewerFormat(TokenGateError, RuntimeError):

@@ -20,7 +20,7 @@ from tokengate._exceptions import NotRecovered
 from tokengate.durable import _states as states
 from tokengate.durable._codec import checksum
 from tokengate.durable._record import Keeper, Record, number_of, text_of
-from tokengate.durable._writer import ACCEPT, with_checksums
+from tokengate.durable._writer import ACCEPT
 from tokengate.operations._functions import found_at
 from tokengate.operations._operation import operation_in
 
@@ -103,7 +103,7 @@ def submit_row(
         msgspec.json.encode({**own_tags, **(tags or {})}).decode(), parent, None, None, due, None,
         states.QUEUED if due is None else states.DELAYED, 0, 0, time.time(),
     )  # fmt: skip
-    db.execute(ACCEPT, with_checksums(row))
+    db.execute(ACCEPT, row)
     return uid, True
 
 

@@ -67,10 +67,15 @@ def check(directory: Path, pages: Iterable[LeftPage]) -> None:
             with contextlib.closing(reader(directory)) as db:
                 commits = _checked(directory, db, last)
         except (sqlite3.DatabaseError, TypeError) as error:
-            raise JournalDamaged(str(directory), str(error)) from error
+            raise _damaged(directory, str(error)) from error
     if commits < last:
         missing = last - commits
-        raise JournalDamaged(str(directory), f"its last {missing:,} commits of {last:,} are not there", missing)
+        raise _damaged(directory, f"the last {missing:,} of its {last:,} commits are not there", missing)
+
+
+def _damaged(directory: Path, why: str, missing: int = 0) -> JournalDamaged:
+    remedy = f"'tokengate journal salvage --state-dir {directory}' keeps what is whole, and the old file"
+    return JournalDamaged(f"journal {directory} is damaged: {why}; nothing was changed; {remedy}", missing)
 
 
 def _checked(directory: Path, db: sqlite3.Connection, last: int) -> int:

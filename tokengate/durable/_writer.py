@@ -31,13 +31,15 @@ _PASSING: Final = (*_FULL, sqlite3.SQLITE_BUSY)
 
 ACCEPT: Final = (
     "INSERT INTO tokens(uid, operation, path, key, fair, arguments, crc, priority, tags, parent, trace, tx, due, "
-    "deadline, state, attempts, recoveries, accepted, crc_end) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    "deadline, state, attempts, recoveries, accepted) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
-BEGIN: Final = "UPDATE tokens SET state = 2, attempts = ?, crc_end = ? WHERE uid = ?"
+BEGIN: Final = "UPDATE tokens SET state = 2, attempts = ? WHERE uid = ?"
 END: Final = (
     "UPDATE tokens SET state = ?, ended = ?, result = ?, error = ?, reason = ?, attempts = ?, dead = ?, crc_end = ? "
     "WHERE uid = ?"
 )
+_ACCEPT: Final = ACCEPT.replace("accepted)", "accepted, crc_end)").replace("(?", "(?,?")
+_BEGIN: Final = BEGIN.replace(" WHERE", ", crc_end = ? WHERE")
 SAVE: Final = (
     "INSERT INTO saved(path, uid, value, crc) VALUES(?,?,?,?) ON CONFLICT(path) DO UPDATE SET uid = excluded.uid, "
     "value = excluded.value, crc = excluded.crc"
@@ -237,12 +239,12 @@ class Writer:
         db.execute("BEGIN IMMEDIATE")
         try:
             if accepts:
-                db.executemany(ACCEPT, map(with_checksums, accepts))
+                db.executemany(_ACCEPT, map(_accept, accepts))
             for write in batch:
                 if callable(write.statement):
                     self._call(write, write.statement)
             if begins:
-                db.executemany(BEGIN, [(attempt, checksum(uid, BEGUN, attempt), uid) for attempt, uid in begins])
+                db.executemany(_BEGIN, [(attempt, checksum(uid, BEGUN, attempt), uid) for attempt, uid in begins])
             if ends:
                 db.executemany(END, map(_end, ends))
             for write in batch:
@@ -272,7 +274,7 @@ class Writer:
         db.execute("RELEASE call")
 
 
-def with_checksums(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def _accept(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the row of an acceptance with its checksums."""
     uid, operation, path, key, fair, arguments, _, priority, tags, parent, trace, tx, due, deadline, *rest = row
     state, attempts, recoveries, accepted = rest
