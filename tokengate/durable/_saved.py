@@ -53,7 +53,10 @@ class SavedStates:
         path = place.path
         codec = self._codecs[path] = _codec_of(path, kind)
         if path in self._damaged:
-            raise JournalDamaged(str(self._directory), f"bits of what actor '{path}' has saved have changed")
+            raise JournalDamaged(
+                f"{self._directory}: bits of what actor '{path}' has saved have changed on disk, so it does not start; "
+                "they were left as they are: take them from a backup, or remove the row from the table 'saved'"
+            )
         found = self._states.get(path)
         return default if found is None else codec.decode(found[1])[0][0]
 
