@@ -23,7 +23,14 @@ from actors._exceptions import TokenFailed, WaitTimeout, WouldBlock
 from actors._exit_reason import safe_repr
 from actors.concurrency._blocking import LONG_WAIT, blocking, check_interrupted, loop_here, refusal
 from actors.concurrency._run_queue import look_around
-from actors.concurrency._waiters import AsyncioWaiter, ThreadWaiter, TrioWaiter, Waiter, is_for_the_program
+from actors.concurrency._waiters import (
+    AsyncioWaiter,
+    ThreadWaiter,
+    TrioWaiter,
+    Waiter,
+    is_for_the_program,
+    wake_now,
+)
 
 if TYPE_CHECKING:
     from pykka._types import OptExcInfo
@@ -187,6 +194,7 @@ class Reply(Generic[T]):
                     first(self)  # removed after the call, since waking twice does no harm
                     self._discard_callback(first)
                 else:
+                    wake_now()  # what is called here may wait for others
                     # Popped and called within one C call, in which no signal handler can raise.
                     next(map(_call, iter(partial(callbacks.pop, 0), None), (self,)))
             except BaseException as error:

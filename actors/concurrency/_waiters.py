@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -26,6 +28,54 @@ class Waiter:
     def __call__(self, reply: Any, /) -> None:
         """Do what follows from the outcome: wake what waits for it."""
         raise NotImplementedError
+
+
+# {thread that sets many outcomes: {what calls something in a loop: what to call there}}; see `waking_together`.
+_groups: Final[dict[int, dict[Callable[..., object], list[Callable[[], object]]]]] = {}
+
+
+@contextmanager
+def waking_together() -> Iterator[None]:
+    """Wake the tasks of a loop together, for outcomes that this thread sets: a wake-up of a loop costs a system call.
+
+    Within, nothing may wait for such a task.
+    """
+    me = threading.get_ident()
+    _groups[me] = {}
+    try:
+        yield
+    finally:
+        wake_now()
+        del _groups[me]
+
+
+def wake_now() -> None:
+    """Wake the tasks that this thread has yet to wake."""
+    group = _groups.get(threading.get_ident())
+    while group:
+        call_soon, calls = group.popitem()
+        _call_in(call_soon, calls[0] if len(calls) == 1 else partial(_call_all, calls))
+
+
+def _call_soon(call_soon: Callable[..., object], call: Callable[[], object]) -> None:
+    """Have something called in a loop, by its method for other threads."""
+    group = _groups.get(threading.get_ident()) if _groups else None
+    if group is None:
+        _call_in(call_soon, call)
+    else:
+        group.setdefault(call_soon, []).append(call)
+
+
+def _call_in(call_soon: Callable[..., object], call: Callable[[], object]) -> None:
+    try:
+        call_soon(call)
+    except RuntimeError:  # `trio.RunFinishedError` is one
+        pass  # the loop is closed, and the tasks are gone with it
+
+
+def _call_all(calls: list[Callable[[], object]]) -> None:
+    for call in calls:
+        call()
 
 
 class ThreadWaiter(Waiter):
@@ -61,10 +111,7 @@ class AsyncioWaiter(Waiter):
         if asyncio._get_running_loop() is self._loop:
             self._finish()
             return
-        try:
-            self._loop.call_soon_threadsafe(self._finish)
-        except RuntimeError:
-            pass  # the loop is closed, and the task is gone with it
+        _call_soon(self._loop.call_soon_threadsafe, self._finish)
 
     def _finish(self) -> None:
         if not self.arrived.done():
@@ -104,10 +151,7 @@ class TrioWaiter(Waiter):
         if threading.get_ident() == self._thread and trio.lowlevel.in_trio_run():
             self._unpark()
             return
-        try:
-            self._loop.run_sync_soon(self._unpark)
-        except trio.RunFinishedError:
-            pass  # the waiter's loop has ended, and the waiter with it
+        _call_soon(self._loop.run_sync_soon, self._unpark)
 
     def _unpark(self) -> None:
         self._arrived = True
