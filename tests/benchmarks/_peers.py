@@ -11,10 +11,23 @@ from pathlib import Path
 from typing import Final
 
 # {label: the version that the workloads are written for}
-PACKAGES: Final = {"async-pykka": "0.1.4", "everything-is-an-actor": "0.1.6", "casty": "0.30.2"}
+PACKAGES: Final = {
+    "async-pykka": "0.1.4",
+    "everything-is-an-actor": "0.1.6",
+    "casty": "0.30.2",
+    "huey": "3.5.4",
+    "litequeue": "0.9",
+    "persist-queue": "1.1.0",
+    "dbos": "3.4.0",
+}
 
 _VERSION = "from importlib.metadata import version; import sys; print(version(sys.argv[1]))"
 _SECONDS = 120.0  # for an installation
+
+
+def package_of(label: str) -> str:
+    """Return the package of a side: what stands before the comma of its label, which says how it is used."""
+    return label.partition(",")[0]
 
 
 class Missing(Exception):

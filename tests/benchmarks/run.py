@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from _peers import PACKAGES, Missing, output_of, python_for
+from _peers import PACKAGES, Missing, output_of, package_of, python_for
 from _report import Line, Sample, line_of, table
 from _rows import CORES, OURS, ROWS, Row
 
@@ -82,7 +82,8 @@ def sample(label: str, path: str, number: int, install: bool) -> Sample:
         Missing: something that the side needs is not installed.
         Failed: the process failed, or did not end in time.
     """
-    python = python_for(label, install) if label in PACKAGES else sys.executable
+    package = package_of(label)
+    python = python_for(package, install) if package in PACKAGES else sys.executable
     with child(python, str(HERE / "_sample.py"), path, str(number)) as process:
         try:
             output, errors = process.communicate(timeout=SECONDS)
@@ -99,7 +100,7 @@ def version_of(label: str) -> str | None:
     """Return the version of what a side measures, ours with the commit; None if it is part of Python."""
     try:
         if label != OURS:
-            return PACKAGES.get(label) or importlib.metadata.version(label)
+            return PACKAGES.get(package_of(label)) or importlib.metadata.version(label)
         commit = output_of("git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude", "*")
         return f"{importlib.metadata.version('tokengate-runtime')} {commit}".strip()
     except importlib.metadata.PackageNotFoundError:
