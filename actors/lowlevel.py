@@ -13,7 +13,7 @@ from actors.concurrency._dispatcher import MAX_WAITING, CpuThread
 from actors.concurrency._loop_host import LoopHost
 from actors.concurrency._thread_frames import frame_of, thread_frames, variables_of
 from actors.concurrency._trio_host import TrioHost
-from actors.concurrency._waiters import Waiter
+from actors.concurrency._waiters import Waiter, waking_together
 from actors.drains._asyncio_operation_drain import at_home
 from actors.drains._cpu_drain import CpuDrain, Meter
 from actors.drains._io_drain import IoDrain
@@ -157,4 +157,5 @@ __all__ = [
     "thread_frames",
     "tokens_of",
     "variables_of",
+    "waking_together",
 ]

@@ -23,6 +23,7 @@ from actors.lowlevel import (
     fair_text,
     method_of,
     place_of,
+    waking_together,
 )
 from tokengate._exceptions import JournalFailed, LeftInJournal, NotRecovered
 from tokengate.durable import _states as states
@@ -43,6 +44,8 @@ T = TypeVar("T")
 _logger = logging.getLogger("tokengate.durable")
 
 _SECONDS: Final = 1.0  # for which closing waits for a thread that reads
+
+_AT_ONCE: Final = 256  # ends, after which the tasks that wait for them are woken
 
 _DEATHS: Final = 3  # of processes in which a token had begun; then it does not run again
 _WHY_NOT: Final = {
@@ -410,11 +413,19 @@ class OpenJournal:
         """Run as the thread on which tokens end; and after it, for what has come too late."""
         while True:
             try:
-                self._ended.get(block=not self._is_over)()
+                first = self._ended.get(block=not self._is_over)
             except Empty:
                 return
-            except Exception:
-                _logger.exception("the journal of '%s' could not end a token", self.system.name)
+            with waking_together(), suppress(Empty):
+                self._tell_end(first)
+                for _ in range(_AT_ONCE):
+                    self._tell_end(self._ended.get_nowait())
+
+    def _tell_end(self, end: Callable[[], object]) -> None:
+        try:
+            end()
+        except Exception:
+            _logger.exception("the journal of '%s' could not end a token", self.system.name)
 
     # Actors
 

@@ -9,11 +9,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 import attrs
 
-from actors.lowlevel import DaemonThread
+from actors.lowlevel import DaemonThread, waking_together
 from tokengate._exceptions import JournalFailed, JournalFull
 from tokengate.durable._codec import checksum
 from tokengate.durable._files import keep_for_ever, of_this_process
@@ -43,6 +44,16 @@ _BEGIN: Final = BEGIN.replace(" WHERE", ", crc_end = ? WHERE")
 SAVE: Final = (
     "INSERT INTO saved(path, uid, value, crc) VALUES(?,?,?,?) ON CONFLICT(path) DO UPDATE SET uid = excluded.uid, "
     "value = excluded.value, crc = excluded.crc"
+)
+
+_TOGETHER: Final = 256
+"""Rows of one statement: each statement lets other threads run Python, and then waits for its turn."""
+
+_ACCEPTS: Final = _ACCEPT + f",({','.join('?' * 19)})" * (_TOGETHER - 1)
+_ENDS: Final = (
+    "UPDATE tokens SET state = column1, ended = column2, result = column3, error = column4, reason = column5, "
+    "attempts = column6, dead = column7, crc_end = column8 "
+    f"FROM (VALUES {','.join(['(?,?,?,?,?,?,?,?,?)'] * _TOGETHER)}) WHERE uid = column9"
 )
 
 Also: TypeAlias = tuple[tuple[str, tuple[Any, ...]], ...]
@@ -180,9 +191,10 @@ class Writer:
                 return batch
             self._fail(raised)
             error = self._failure()
-        for write in batch:
-            if write.done is not None:
-                write.done(error or write.error)
+        with waking_together():
+            for write in batch:
+                if write.done is not None:
+                    write.done(error or write.error)
         return []
 
     def _admit(self, batch: list[Write]) -> list[Write]:
@@ -239,14 +251,14 @@ class Writer:
         db.execute("BEGIN IMMEDIATE")
         try:
             if accepts:
-                db.executemany(_ACCEPT, map(_accept, accepts))
+                _execute(db, _ACCEPT, _ACCEPTS, list(map(_accept, accepts)))
             for write in batch:
                 if callable(write.statement):
                     self._call(write, write.statement)
             if begins:
                 db.executemany(_BEGIN, [(attempt, checksum(uid, BEGUN, attempt), uid) for attempt, uid in begins])
             if ends:
-                db.executemany(END, map(_end, ends))
+                _execute(db, END, _ENDS, list(map(_end, ends)))
             for write in batch:
                 for statement, row in write.also:
                     db.execute(statement, row)
@@ -272,6 +284,15 @@ class Writer:
             db.execute("ROLLBACK TO call")
             write.error = error
         db.execute("RELEASE call")
+
+
+def _execute(db: sqlite3.Connection, statement: str, together: str, rows: list[tuple[Any, ...]]) -> None:
+    """Execute a statement with rows; `together` is the same for many of them."""
+    rest = len(rows) % _TOGETHER
+    for at in range(0, len(rows) - rest, _TOGETHER):
+        db.execute(together, list(chain.from_iterable(rows[at : at + _TOGETHER])))
+    if rest:
+        db.executemany(statement, rows[-rest:])
 
 
 def _accept(row: tuple[Any, ...]) -> tuple[Any, ...]:
