@@ -23,6 +23,7 @@ from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.messages import Change, Message, OnTokens, Outcome, Proposed
 from tokengate.control.steering._outcomes import outcome
 from tokengate.control.stream._record import Record
+from tokengate.policy._policies import PlaceName
 
 _AT_ONCE = 100  # tokens that are decided about in one turn
 _KEPT: Final = 1_000
@@ -131,7 +132,7 @@ class Admitted(Admission):
     def sees_record(self, record: Record) -> bool:
         return self.sees_all or any(scope.has_record(record, record.ended) for scope in self._sees_in)
 
-    def sees_place(self, place: Place | str) -> bool:
+    def sees_place(self, place: Place | PlaceName | str) -> bool:
         return self.sees_all or any(self._includes(scope, place) for scope in self._sees_in)
 
     def reaches(self, token: Token[Any]) -> bool:
@@ -164,19 +165,21 @@ class Admitted(Admission):
         scope = self.scope(right)
         return scope is not None and (scope.everywhere or scope.has(token, self._authority.clock()))
 
-    def _has_place(self, right: str, place: Place | str) -> bool:
+    def _has_place(self, right: str, place: Place | PlaceName | str) -> bool:
         scope = self.scope(right)
         return scope is not None and self._includes(scope, place)
 
-    def _includes(self, scope: Scope, place: Place | str) -> bool:
+    def _includes(self, scope: Scope, place: Place | PlaceName | str) -> bool:
+        if isinstance(place, PlaceName):
+            return scope.has_named(place)
         found = self._authority.system.place_at(place) if isinstance(place, str) else place
         return scope.has_actor(str(place)) if found is None else scope.has_place(found)
 
     # Doing
 
-    def reach(self, place: Place | str) -> None:
+    def reach(self, place: Place | PlaceName | str) -> None:
         if not self._has_place(self._right, place):
-            path = place if isinstance(place, str) else place.path
+            path = place if isinstance(place, str) else place.actor if isinstance(place, PlaceName) else place.path
             what = f"all of '{path}'" if self.sees_place(place) else "all that is below it"
             raise Refused(f"'{self.caller.principal}' has not the right '{self._right}' for {what}")
 

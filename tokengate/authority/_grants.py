@@ -56,7 +56,12 @@ class Scope:
         """Tell whether the right holds for all of an actor or operation."""
         if isinstance(place, ActorPlace):
             return self.has_actor(place.path)
-        named = PlaceName(operation_of(place), place.path, place.affinity)
+        return self.has_named(PlaceName(operation_of(place), place.path, place.affinity))
+
+    def has_named(self, named: PlaceName) -> bool:
+        """Tell whether the right holds for all of an actor or operation, which need not be in this process."""
+        if not named.operation:
+            return self.has_actor(named.actor)
         return self._each_has(lambda one: "operation" in _fields(one) <= _OF_OPERATIONS and one.matches_place(named))
 
     def has_actor(self, path: str) -> bool:

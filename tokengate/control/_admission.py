@@ -17,6 +17,7 @@ from tokengate.control.messages import HealthPart, Message, OnTokens, Outcome
 if TYPE_CHECKING:  # here, so that a gate without a file loads no parser of files
     from tokengate.config._file import Config
     from tokengate.control.stream._record import Record
+    from tokengate.policy._policies import PlaceName
 
 Via: TypeAlias = Literal["process", "socket", "http", "offline"]
 
@@ -108,7 +109,7 @@ class Admission:
         """Tell whether the caller may see the record of a token."""
         return True
 
-    def sees_place(self, place: Place | str) -> bool:  # noqa: ARG002
+    def sees_place(self, place: Place | PlaceName | str) -> bool:  # noqa: ARG002
         """Tell whether the caller may see an actor or operation, with its figures; one that ended by its path."""
         return True
 
@@ -131,7 +132,7 @@ class Admission:
     def on_change(self, stream: Closable) -> None:
         """Have a stream closed as soon as the caller has other rights."""
 
-    def reach(self, place: Place | str) -> None:
+    def reach(self, place: Place | PlaceName | str) -> None:
         """Raise `Refused` if the caller may not do this to an actor or operation; asked just before it is done."""
 
     async def plan(self, message: OnTokens, found: Sequence[Found], guarded: Guarded) -> list[Found]:  # noqa: ARG002

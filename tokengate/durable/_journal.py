@@ -173,6 +173,10 @@ class OpenJournal:
         self.writer.put(Write(write, (), lambda error: reply._set(result, error)))
         return reply
 
+    def waiting(self) -> tuple[int, int, str]:
+        """Return how many tokens wait on disk only, how many are parked, and why nothing is written; empty: it is."""
+        return self.backlog.on_disk, len(self.backlog.parked), self.writer.trouble
+
     def _record(self, uid: int, idempotent: bool) -> Record:
         return Record(self, uid, idempotent=idempotent)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, TypeAlias
 
 import attrs
 from msgspec import Meta
 
-from tokengate.control.messages import Listing, OnOne
+from tokengate.control.messages import Change, Listing, Message, OnOne
 from tokengate.control.messages._bases import Target
 from tokengate.control.registry._kinds import Facade, Kind, declare
 from tokengate.control.registry._verbs import asks
@@ -101,9 +101,218 @@ class ResumeSchedule(_OnSchedule):
     examples: ClassVar = ("schedule resume nightly",)
 
 
-SCHEDULE: Final = declare(
-    Kind("schedule", ScheduleRow, Schedules, (RunSchedule, PauseSchedule, ResumeSchedule), plugin="Journal(directory)")
+@attrs.frozen
+class JournalRow:
+    """The journal of a gate.
+
+    Attributes:
+        directory: where its files are.
+        run: number of this opening, with which uids begin.
+        open: tokens that have not ended.
+        on_disk: of these, those that wait on disk only.
+        parked: of these, those that cannot run here.
+        dead: dead letters.
+        wal_bytes: of the log of the database.
+        last_commit: its number.
+        error: why nothing can be written, or accepted; empty: it can.
+    """
+
+    directory: str
+    run: int
+    open: int
+    on_disk: int
+    parked: int
+    dead: int
+    wal_bytes: int
+    last_commit: int
+    error: str = attrs.field(default="", metadata=_SPARSE)
+
+
+@attrs.frozen
+class Journals(Listing[JournalRow]):
+    """Show the journal of a gate: the tokens that it keeps, and its files.
+
+    Raises:
+        Refused: the caller may not see all tokens.
+    """
+
+    examples: ClassVar = ("journals", "journals --state-dir /var/lib/shop")
+    select: Annotated[
+        str, Meta(description="Its directory, or a pattern; empty for all.", extra={"metavar": "NAME"})
+    ] = ""
+
+
+@attrs.frozen
+class JournalChecked:
+    """What a look at all rows of a journal has found.
+
+    Attributes:
+        directory: of the journal.
+        rows: that were looked at, of all tables.
+        damaged: `TABLE: N rows` for each table with rows whose bits have changed on disk.
+        problem: what SQLite says of the file; empty: it is whole.
+    """
+
+    directory: str
+    rows: int
+    damaged: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@attrs.frozen
+class CheckJournal(Message[JournalChecked]):
+    """Look at each row of the journal: whether the file is whole, and no bits have changed.
+
+    Raises:
+        Refused: the caller may not see all tokens.
+        ControlError: it takes too long.
+    """
+
+    right: ClassVar[str] = "view"
+    examples: ClassVar = ("journal check", "journal check --state-dir /var/lib/shop")
+
+
+@attrs.frozen
+class DurableTokenRow:
+    """A durable token on disk. Times are seconds since the epoch.
+
+    Attributes:
+        uid: run and id, the same in each later run.
+        operation: `module:qualified name`, or `path:method` of an actor.
+        path: of its place.
+        key: what names the work; empty: nothing does.
+        state: `delayed`, `queued`, `begun`, `parked` (it cannot run here), or how it has ended.
+        due: when it is queued, if that is later; else None.
+        attempts: that have begun, as far as that is on disk.
+        recoveries: deaths of processes in which its code ran.
+        accepted, ended: when that was; `ended` is None until then.
+        tags: its labels.
+        error: class and text; empty unless it has one.
+        successor: uid of the token that was submitted in its place; empty: there is none.
+    """
+
+    uid: str
+    operation: str
+    path: str
+    key: str
+    state: str
+    due: float | None
+    attempts: int
+    recoveries: int
+    accepted: float
+    ended: float | None
+    tags: dict[str, str]
+    error: str = attrs.field(default="", metadata=_SPARSE)
+    successor: str = attrs.field(default="", metadata=_SPARSE)
+
+
+_SELECTOR: Final = (
+    "a selector with `uid`, `operation`, `actor`, `key`, `state`, `error`, `reason`, `priority`, `attempts`, "
+    "`recoveries`, `age`, `finished`, and tags"
 )
+_Limit: TypeAlias = Annotated[
+    int, Meta(description="Maximum number of rows.", ge=1, le=10_000, extra={"metavar": "N", "flag": "-n"})
+]
+
+
+@attrs.frozen
+class DurableTokens(Listing[DurableTokenRow]):
+    """List durable tokens on disk, the newest first.
+
+    Raises:
+        BadSelector: the selector cannot be read.
+    """
+
+    examples: ClassVar = ("durable-tokens", "durable-tokens state=parked", "durable-tokens 'operation=charge,age>1h'")
+    select: Annotated[str, Meta(description=f"Which ones: a uid, or {_SELECTOR}; empty for all.")] = ""
+    limit: _Limit = attrs.field(default=1_000, kw_only=True)
+
+
+@attrs.frozen
+class DeadLetterRow:
+    """A durable token that has ended without having done its work, and waits for an operator.
+
+    Attributes:
+        uid: of the token.
+        operation: `module:qualified name`, or `path:method` of an actor.
+        reason: `may_have_run`, `poison`, `corrupt`, why it was refused or had expired, or how it has ended.
+        error: class and text.
+        ended: when that was, in seconds since the epoch.
+        successor: uid of the token that was submitted in its place; empty: there is none.
+    """
+
+    uid: str
+    operation: str
+    reason: str
+    error: str
+    ended: float
+    successor: str = ""
+
+
+@attrs.frozen
+class DeadLetters(Listing[DeadLetterRow]):
+    """List dead letters, the newest first.
+
+    Raises:
+        BadSelector: the selector cannot be read.
+    """
+
+    examples: ClassVar = ("dead-letters", "dead-letters operation=charge,reason=may_have_run")
+    select: Annotated[str, Meta(description=f"Which ones: a uid, or {_SELECTOR}; empty for all.")] = ""
+    limit: _Limit = attrs.field(default=1_000, kw_only=True)
+
+
+@attrs.frozen
+class _OnDeadLetters(Change[tuple[DeadLetterRow, ...]]):
+    target: ClassVar[Target] = "places"  # the answer asks for that of each operation
+    select: Annotated[str, Meta(description=f"Which ones: a uid, or {_SELECTOR}; `*` for all.")]
+
+
+@attrs.frozen
+class RetryDeadLetter(_OnDeadLetters):
+    """Submit the work of dead letters again: each as a new token, which has the key of the old one.
+
+    Returns:
+        The dead letters, each with its successor.
+
+    Raises:
+        BadSelector: the selector cannot be read.
+        BadRequest: it names no dead letter, or one whose bits have changed; or the rate cannot work.
+    """
+
+    examples: ClassVar = (
+        "dead-letter retry 17.4242",
+        "dead-letter retry 'operation=charge' --rate 100/s --reason 'the bank is back'",
+    )
+    rate: Annotated[
+        str, Meta(description="How many at most in a time, such as `100/s` or `5/m`.", extra={"metavar": "RATE"})
+    ] = attrs.field(default="", kw_only=True)
+
+
+@attrs.frozen
+class DiscardDeadLetter(_OnDeadLetters):
+    """Forget dead letters: their keys are free again, and they are no dead letters any more.
+
+    Raises:
+        BadSelector: the selector cannot be read.
+        BadRequest: it names no dead letter.
+    """
+
+    right: ClassVar[str] = "terminate"
+    examples: ClassVar = ("dead-letter discard 17.4242 --reason 'was done by hand'",)
+
+
+_PLUGIN: Final = "Journal(directory)"
+
+JOURNAL: Final = declare(Kind("journal", JournalRow, Journals, (CheckJournal,), plugin=_PLUGIN))
+DURABLE_TOKEN: Final = declare(Kind("durable-token", DurableTokenRow, DurableTokens, (), plugin=_PLUGIN))
+DEAD_LETTER: Final = declare(
+    Kind("dead-letter", DeadLetterRow, DeadLetters, (RetryDeadLetter, DiscardDeadLetter), plugin=_PLUGIN)
+)
+SCHEDULE: Final = declare(
+    Kind("schedule", ScheduleRow, Schedules, (RunSchedule, PauseSchedule, ResumeSchedule), plugin=_PLUGIN)
+)
+KINDS: Final = (JOURNAL, DURABLE_TOKEN, DEAD_LETTER, SCHEDULE)
 
 
 class ScheduleVerbs(Facade):
@@ -113,3 +322,19 @@ class ScheduleVerbs(Facade):
     run = asks(RunSchedule)
     pause = asks(PauseSchedule)
     resume = asks(ResumeSchedule)
+
+
+class DeadLetterVerbs(Facade):
+    """The verbs about dead letters of a gate."""
+
+    list = asks(DeadLetters)
+    retry = asks(RetryDeadLetter)
+    discard = asks(DiscardDeadLetter)
+
+
+class JournalVerbs(Facade):
+    """The verbs about the rows of a journal."""
+
+    look = asks(Journals)
+    check = asks(CheckJournal)
+    tokens = asks(DurableTokens)

@@ -12,18 +12,20 @@ from actors import CpuActor, Token
 from supervisors import ChildSpec
 from tokengate._exceptions import BadConfig, JournalFailed, Problem
 from tokengate.config._file import Config
+from tokengate.control.messages import HealthPart
 from tokengate.control.registry._plugin import Plugin
 from tokengate.durable._config import JOURNAL, SCHEDULES
 from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._inbox import SECONDS, Inbox
 from tokengate.durable._journal import OpenJournal
 from tokengate.durable._keys import attach
-from tokengate.durable._kinds import ScheduleVerbs
+from tokengate.durable._kinds import DeadLetterVerbs, JournalVerbs, ScheduleVerbs
 from tokengate.durable._recovery import go_on
 from tokengate.durable._run import begin_run
 from tokengate.durable._schedule import Schedule
 from tokengate.durable._schedules import Schedules, checked
 from tokengate.durable._store import reader
+from tokengate.durable._verbs import JournalAnswers, answers_of
 from tokengate.durable._writer import Writer
 
 _CLOSE_SECONDS: Final = 5.0
@@ -115,10 +117,34 @@ class Journal(Plugin):
         """The verbs about schedules: `journal.schedules.pause("nightly")`."""
         return ScheduleVerbs(self.gate.control)
 
-    def answers(self, _gate: Any, /) -> Schedules:
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self._directory
+
+    @property
+    def dead_letters(self) -> DeadLetterVerbs:
+        """The verbs about dead letters: `journal.dead_letters.retry("operation=charge", reason=...)`."""
+        return DeadLetterVerbs(self.gate.control)
+
+    @property
+    def rows(self) -> JournalVerbs:
+        """The verbs about what is on disk: `journal.rows.tokens("state=parked")`, `journal.rows.check()`."""
+        return JournalVerbs(self.gate.control)
+
+    def answers(self, _gate: Any, /) -> object:
         """Return what answers the verbs of the journal."""
-        assert self._schedules is not None
-        return self._schedules
+        assert self._journal is not None
+        return answers_of(JournalAnswers(self._journal), self._schedules)
+
+    def health(self, _gate: Any, /) -> tuple[HealthPart]:
+        """Return whether it can write, and whether all its tokens can run here."""
+        if self._journal is None:
+            return (HealthPart("journal", "failed", None, "it is not open"),)
+        _, parked, trouble = self._journal.waiting()
+        if trouble:
+            return (HealthPart("journal", "failed", None, trouble),)
+        return (HealthPart("journal", "degraded" if parked else "ok", None, f"{parked:,} parked" if parked else ""),)
 
     def child(self, _gate: Any, /) -> ChildSpec:
         """Return the spec of its actor."""

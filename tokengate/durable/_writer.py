@@ -151,6 +151,13 @@ class Writer:
         self._ready = threading.Condition()
         self.error = RuntimeError("this process was forked from the one that has it; open a gate here, with a journal")
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written, or nothing new; empty if all can."""
+        if self.error is not None:
+            return f"it has failed: {self.error}"
+        return "" if self._run.has_reserve else "the disk is full, so nothing is accepted"
+
     def _failure(self) -> JournalFailed:
         return JournalFailed(f"the journal cannot write any more: {self.error or 'it is closed'}")
 

@@ -110,6 +110,14 @@ _SECONDS: Final[Mapping[str, _Read]] = {
 }
 
 
+# {field: its possible values}; without them, the typing error in `state!=runing` would match every token.
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "affinity": AFFINITIES,
+    "state": tuple(state.value for state in TokenState),
+    "held": ("", *HELD),
+}
+
+
 @attrs.frozen
 class Fields:
     """What terms can be about, by name; each function returns it of a thing, at a time.
@@ -121,6 +129,7 @@ class Fields:
         many: those of texts and numbers that return several; a term fits if it fits one of them.
         has_tags: whether terms can be about tags, too.
         instead: {field of live tokens: what has its place here}; an error names that.
+        choices: {text: its possible values}.
         read: all of these.
     """
 
@@ -130,6 +139,7 @@ class Fields:
     many: Collection[str] = ()
     has_tags: bool = False
     instead: Mapping[str, str] = attrs.field(factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = _CHOICES
     read: Mapping[str, _Read] = attrs.field(
         init=False, default=attrs.Factory(lambda self: {**self.texts, **self.numbers, **self.seconds}, takes_self=True)
     )
@@ -139,13 +149,6 @@ _TOKENS: Final = Fields(_TEXTS, _NUMBERS, _SECONDS)
 
 FIELDS: Final = tuple(_TOKENS.read)
 """The names that are not tags."""
-
-# {field: its possible values}; without them, the typing error in `state!=runing` would match every token.
-_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "affinity": AFFINITIES,
-    "state": tuple(state.value for state in TokenState),
-    "held": ("", *HELD),
-}
 
 # Of records, which are of the past: `_tag_of`, `plain` and the like work for them as they do for tokens.
 _RECORDS: Final = Fields(
@@ -219,7 +222,7 @@ class Term:
 
     def fits(self, value: str) -> bool:
         """Tell whether a term about a text fits the value that a token would have."""
-        return _fits_text(self.name, self.op, self.value)(value) is (self.op == "=")
+        return _fits_text(self.name, self.op, self.value, {})(value) is (self.op == "=")
 
 
 @attrs.frozen
@@ -432,7 +435,7 @@ def _fits_tag(name: str, op: str, value: str) -> _Fits:
 
 def _fits_field(known: Fields, name: str, op: str, value: str) -> _Fits:
     if name in known.texts:
-        return _fits_text(name, op, value)
+        return _fits_text(name, op, value, known.choices)
     if value == "*":
         if op in _ORDERS:
             raise _Wrong(f"'{name}{op}*' is not possible", "use = or != with *", value=True)
@@ -449,10 +452,10 @@ def _fits_field(known: Fields, name: str, op: str, value: str) -> _Fits:
     return partial(_ORDERS[op], float(duration[1]) * _UNITS[duration[2] or ""])
 
 
-def _fits_text(name: str, op: str, value: str) -> _Fits:
+def _fits_text(name: str, op: str, value: str, possible: Mapping[str, tuple[str, ...]]) -> _Fits:
     if op in _ORDERS:
         raise _Wrong(f"'{name}' is text, so '{op}' is not possible", "use = or !=")
-    fits, choices = _matcher(value), _CHOICES.get(name)
+    fits, choices = _matcher(value), possible.get(name)
     if choices is not None and not any(map(fits, choices)):
         known = ", ".join(choice or '""' for choice in choices)
         raise _Wrong(f"'{name}' is never {value!r}", f"it is one of {known}", value=True)
