@@ -81,7 +81,7 @@ class DurablePlace(Place):
         finally:
             senders.difference_update(tokens)
         for token in tokens:
-            _enter(token)
+            enter(token)
 
     async def _await_room(self, token: Token[Any], put: Put) -> None:
         if not isinstance(token, DurableToken):
@@ -103,7 +103,7 @@ class DurablePlace(Place):
         except BaseException as error:
             self._give_up((token,), str(error) or type(error).__name__)
             raise
-        _enter(token)
+        enter(token)
 
     def begin_acceptance(self, token: DurableToken[Any], then: Callable[[], object]) -> None:
         """Have a token accepted, unless that is under way.
@@ -145,7 +145,7 @@ class DurablePlace(Place):
             kept.append(token)
             acceptance = record.acceptance
             if acceptance is None:
-                _enter(token)
+                enter(token)
             else:
                 self.system.senders.add(token)
                 acceptance.add_done_callback(partial(self._journal(token).later, partial(_enter_late, token)))
@@ -163,7 +163,7 @@ class DurablePlace(Place):
         super().give_back(token)
 
 
-def _enter(token: DurableToken[Any]) -> None:
+def enter(token: DurableToken[Any]) -> None:
     """Put a token that is on disk into its mailbox."""
     place, record = place_of(token), token.record
     if record is None or record.follows or token._context is None:
@@ -186,7 +186,7 @@ def _enter_late(token: DurableToken[Any], _acceptance: object = None) -> None:
     place, record = place_of(token), token.record
     if token._phase is TokenState.CREATED and record is not None and token._end is None:
         if record.refusal is None:
-            _enter(token)
+            enter(token)
         else:
             place.reject(token, record.refusal)
     place.system.senders.discard(token)

@@ -22,10 +22,12 @@ from actors._exceptions import TokenRejected
 from actors.concurrency._future import Reply
 from actors.concurrency._thread_frames import frames_from, thread_frames, variables_of
 from actors.kinds._operation_place import Turn
+from actors.places._durable_place import enter
 from actors.places._place import Place, place_of
 from actors.places._ports import PlaceSystem
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._ports import CallAtDoor
+from actors.tokens._token import DurableToken
 
 if TYPE_CHECKING:
     from actors.concurrency._daemon_thread import DaemonThread
@@ -89,6 +91,12 @@ def _is_at_door(token: Token[Any]) -> bool:
     policy = token._extras.policy
     call: CallAtDoor | None = None if policy is None else policy.call
     return call is not None and call.is_filed
+
+
+def _is_kept_elsewhere(token: Token[Any]) -> bool:
+    """Tell whether a token is not to be in a mailbox here: a journal has the one that runs, or writes its end."""
+    record = token.record if isinstance(token, DurableToken) else None
+    return record is not None and (record.follows or record.is_recording)
 
 
 class RecoveredSystem(PlaceSystem, Protocol):
@@ -231,20 +239,19 @@ class Recovery:
                 suspects += (
                     token
                     for token in tokens
-                    if token not in there and not (place.drain.has_taken(token) or _is_at_door(token))
+                    if token not in there
+                    and not (place.drain.has_taken(token) or _is_at_door(token) or _is_kept_elsewhere(token))
                 )
                 await trio.lowlevel.checkpoint()
         held = {id(value) for value in _locals(waiting=False)} if suspects else set()
-        return {  # one without a context is about to end
-            token
-            for token in suspects
-            if id(token) not in held and token.started_at is None and token._context is not None and not token._done
-        }
+        return {token for token in suspects if id(token) not in held and token.started_at is None and not token._done}
 
     @staticmethod
     def _end_lost(token: Token[Any]) -> None:
         """End a token that an interrupted call has left nowhere: running it now might be too late."""
-        if token._phase is _CREATED:
+        if isinstance(token, DurableToken) and token.record is not None and token.record.is_accepted:
+            enter(token)  # its acceptance is on disk
+        elif token._phase is _CREATED:
             error = TokenRejected(f"{token._describe()} was not sent: its sender was interrupted by a signal handler")
             place_of(token).reject(token, error)
         else:

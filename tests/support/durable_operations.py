@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
-from actors import AsyncioActor, BaseActor, CpuActor, IoActor, ProcessActor
-from tokengate import token
+from actors import AsyncioActor, BaseActor, CpuActor, IoActor, ProcessActor, Token
+from tokengate import Gate, token
 from tokengate.durable import step
+from tokengate.types import AsyncOperation, Operation
 
 
 def note(path: str, line: str) -> None:
@@ -208,55 +210,132 @@ COUNTERS: dict[str, type[Counter]] = {
 }  # fmt: skip
 
 
+# One operation and one actor for each affinity. Each run is noted; the first run with the number -1, and the first
+# three with -3, are the last thing that the process of the gate does.
+
+
+def _run(ledger: str, number: int) -> int:
+    note(ledger, f"run {number}")
+    if number < 0 and noted(ledger).count(f"run {number}") <= -number:
+        os.kill(int(noted(f"{ledger}.pid")[-1]), 9)
+        signal.pause()
+    return number
+
+
+@token(durable=True)
+def once_in_cpu(ledger: str, number: int) -> int:
+    return _run(ledger, number)
+
+
 @token(durable=True)
 async def once_in_trio(ledger: str, number: int) -> int:
-    note(ledger, f"run {number}")
-    return number
+    return _run(ledger, number)
 
 
 @token(durable=True, affinity="asyncio")
 async def once_in_asyncio(ledger: str, number: int) -> int:
-    note(ledger, f"run {number}")
-    return number
+    return _run(ledger, number)
 
 
 @token(durable=True, affinity="process")
 def once_in_process(ledger: str, number: int) -> int:
-    note(ledger, f"run {number}")
-    return number
+    return _run(ledger, number)
 
 
-class Keeper:
-    """What the durable actors of tests do."""
+@token(durable=True, idempotent=True)
+def again_in_cpu(ledger: str, number: int) -> int:
+    return _run(ledger, number)
 
+
+@token(durable=True, idempotent=True)
+async def again_in_trio(ledger: str, number: int) -> int:
+    return _run(ledger, number)
+
+
+@token(durable=True, idempotent=True, affinity="asyncio")
+async def again_in_asyncio(ledger: str, number: int) -> int:
+    return _run(ledger, number)
+
+
+@token(durable=True, idempotent=True, affinity="process")
+def again_in_process(ledger: str, number: int) -> int:
+    return _run(ledger, number)
+
+
+class Keeper(BaseActor):
     durable = True
+    idempotent = ("again",)
 
     def once(self, ledger: str, number: int) -> int:
-        note(ledger, f"run {number}")
-        return number
+        return _run(ledger, number)
+
+    def again(self, ledger: str, number: int) -> int:
+        return _run(ledger, number)
 
 
 class CpuKeeper(Keeper, CpuActor):
-    pass
+    """On a thread."""
 
 
 class IoKeeper(Keeper, IoActor):
-    pass
+    """In a trio task."""
 
 
 class AsyncioKeeper(Keeper, AsyncioActor):
-    pass
+    """In an asyncio task."""
 
 
 class ProcessKeeper(Keeper, ProcessActor):
-    pass
+    """In a child process."""
 
 
-ONCE = {"cpu": once, "io": once_in_trio, "asyncio": once_in_asyncio, "process": once_in_process}
-"""{affinity: an operation that is not idempotent, and notes its runs}."""
+OPERATIONS: dict[str, tuple[Operation[..., int] | AsyncOperation[..., int], ...]] = {
+    "cpu": (once_in_cpu, again_in_cpu),
+    "io": (once_in_trio, again_in_trio),
+    "asyncio": (once_in_asyncio, again_in_asyncio),
+    "process": (once_in_process, again_in_process),
+}
+"""{affinity: an operation that is not idempotent, and one that is}."""
 
-AGAIN = {"cpu": again, "io": in_trio, "asyncio": in_asyncio, "process": in_process}
-"""The same of idempotent ones."""
+KEEPERS: dict[str, type[Keeper]] = {
+    "cpu actor": CpuKeeper, "io actor": IoKeeper, "asyncio actor": AsyncioKeeper, "process actor": ProcessKeeper,
+}  # fmt: skip
 
-KEEPERS = {"cpu": CpuKeeper, "io": IoKeeper, "asyncio": AsyncioKeeper, "process": ProcessKeeper}
-"""{affinity: an actor whose messages are durable}."""
+KINDS = (*OPERATIONS, *KEEPERS)
+"""What has durable tokens in the tests."""
+
+
+class Sender:
+    """Sends calls of one kind to a gate.
+
+    Args:
+        gate: the gate.
+        kind: one of `KINDS`.
+        idempotent: whether the calls may run twice.
+    """
+
+    def __init__(self, gate: Gate, kind: str, *, idempotent: bool = False) -> None:
+        self._gate = gate
+        self._operation: Any = None
+        self._actor: Any = None
+        if kind in OPERATIONS:
+            self._operation = gate.register(OPERATIONS[kind][idempotent])
+            self.path = f"operations/{self._operation.__name__}"
+        else:
+            self._actor = gate.spawn(KEEPERS[kind], name=kind.replace(" ", "_"))
+            self._method = Keeper.again if idempotent else Keeper.once
+            self.path = self._actor.path
+
+    def submit(self, ledger: object, number: int) -> Token[int]:
+        """Send a call."""
+        if self._actor is not None:
+            return self._actor.do(self._method, str(ledger), number)  # type: ignore[no-any-return]
+        return self._operation.submit(str(ledger), number)  # type: ignore[no-any-return]
+
+    def suspend(self) -> None:
+        """Let none of its calls begin."""
+        self._gate.control.suspend(self.path)
+
+    def unsuspend(self) -> None:
+        """Let them begin."""
+        self._gate.control.unsuspend(self.path)

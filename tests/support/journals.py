@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import programs
+import pytest
+from gated_code import LIMIT
+
+from tokengate.durable._writer import Write, Writer
 
 
 def start(code: str, *args: object, env: dict[str, str] | None = None) -> programs.Program:
@@ -39,3 +44,36 @@ def commits(directory: Path) -> int:
         return int(db.execute("SELECT commits FROM meta").fetchone()[0])
     finally:
         db.close()
+
+
+class Disk:
+    """The disk of the journals of this process, which holds commits up while a test wants that."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._free = threading.Event()
+        self._free.set()
+        self._reached = threading.Event()
+        self.threads: set[int] = set()  # that have committed
+        commit = Writer._commit
+
+        def commit_later(writer: Writer, batch: list[Write]) -> None:
+            self.threads.add(threading.get_ident())
+            if not self._free.is_set():
+                self._reached.set()
+                assert self._free.wait(LIMIT)
+            commit(writer, batch)
+
+        monkeypatch.setattr(Writer, "_commit", commit_later)
+
+    def hold(self) -> None:
+        """Hold up each commit from now on."""
+        self._reached.clear()
+        self._free.clear()
+
+    def wait_reached(self) -> None:
+        """Wait until a commit is held up."""
+        assert self._reached.wait(LIMIT)
+
+    def release(self) -> None:
+        """Let all go on."""
+        self._free.set()

@@ -487,6 +487,7 @@ class OpenJournal:
         if not self._is_disowned:
             self._ends.gone(deadline)
         self._tell_ends()
+        self._ended.put(int)  # what is above may have taken the other one
         for token in list(self.system.live.values()):
             if isinstance(token, DurableToken) and token.record is not None and token.record.is_recording:
                 record: Any = token.record
