@@ -6,7 +6,7 @@ import inspect
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -48,6 +48,7 @@ _SECONDS: Final = 1.0  # for which closing waits for a thread that reads
 _AT_ONCE: Final = 256  # ends, after which the tasks that wait for them are woken
 
 _DEATHS: Final = 3  # of processes in which a token had begun; then it does not run again
+_UNDO: Final = "UPDATE tokens SET state = ? WHERE uid = ? AND state = ? AND attempts = ?"
 _WHY_NOT: Final = {
     "may_have_run": "its process has ended after it had begun, so it may have run, and it is not declared "
     "idempotent=True: see what it has done, then retry the dead letter, or discard it",
@@ -234,24 +235,38 @@ class OpenJournal:
         if not row.whole:
             self.call(lambda db: note_corrupt(db, row.uid))
             return False
-        return self._recover(row) if row.state == states.BEGUN else self.backlog.offer(row)
+        return self.recover([row]) if row.state == states.BEGUN else self.backlog.offer(row)
 
-    def _recover(self, row: Row) -> bool:
-        """Queue the token of a row again that had begun in an earlier run, or end it; return False if it is parked."""
+    def recover(self, rows: Iterable[Row]) -> bool:
+        """Queue tokens of rows again that had begun in an earlier run, or end those that must not run again.
+
+        On any thread but a loop's, and not on that of the writer: it waits for the disk.
+
+        Returns:
+            whether none is parked.
+        """
+        again = [row for row in rows if self._runs_again(row)]
+        if again:
+            undo = [(states.QUEUED, row.uid, states.BEGUN, row.attempts) for row in again]
+            # Before: a mailbox that is full leaves them on disk, where it looks for those that are queued.
+            self.call(lambda db: db.executemany(_UNDO, undo)).result()
+        return not [row for row in again if not self.backlog.offer(row)]
+
+    def _runs_again(self, row: Row) -> bool:
+        """Tell whether the token of a row that had begun is to be queued again, or parked; end it if it must not."""
         token = self.token_of(row)
         if token is None:
-            return False
+            return True
         record: Any = token.record
         if record.begun or record.pending is not None or token.started_at is not None:
-            return True  # it has begun again
+            return False  # it has begun again
         reason = "" if record.idempotent else "may_have_run"
         reason = reason or ("poison" if row.recoveries >= _DEATHS else "")
-        if not reason:
-            self._write_undo(row.uid, row.attempts)
-            return self.backlog.offer(row)
-        if record.is_on_disk:
-            record.come(token)
-        return token._finish(TokenState.FAILED, error=NotRecovered(f"token {record.uid}: {_WHY_NOT[reason]}", reason))
+        if reason:
+            if record.is_on_disk:
+                record.come(token)
+            token._finish(TokenState.FAILED, error=NotRecovered(f"token {record.uid}: {_WHY_NOT[reason]}", reason))
+        return not reason
 
     def offer_new(self, uids: Sequence[int]) -> None:
         """Offer the rows with these uids that are queued; on any thread but a loop's."""
@@ -329,13 +344,9 @@ class OpenJournal:
         if record.idempotent:
             self._free_slot(record)
         elif not self._is_disowned:
-            self._write_undo(record.number, attempt)
-
-    def _write_undo(self, uid: int, attempt: int) -> None:
-        undo = "UPDATE tokens SET state = ? WHERE uid = ? AND state = ? AND attempts = ?"
-        row = states.QUEUED, uid, states.BEGUN, attempt  # by then another attempt may have begun
-        with suppress(JournalFailed):
-            self.writer.put(Write(lambda db: db.execute(undo, row)))
+            row = states.QUEUED, record.number, states.BEGUN, attempt  # by then another attempt may have begun
+            with suppress(JournalFailed):
+                self.writer.put(Write(lambda db: db.execute(_UNDO, row)))
 
     def _free_slot(self, record: Record) -> None:
         slot = self._slots.pop(record.number, 0)
@@ -442,8 +453,8 @@ class OpenJournal:
     def _offer_begun(self, path: str) -> None:
         what = f"SELECT {COLUMNS} FROM tokens WHERE state = 2 AND path = ? AND uid < ? ORDER BY uid"
         with self.reading() as db:
-            for row in map(Row._make, db.execute(what, (path, self.run << 40)).fetchall()):
-                self.offer(row)
+            found = db.execute(what, (path, self.run << 40)).fetchall()
+        self.recover(map(Row._make, found))
 
     def saved(self, place: ActorPlace, default: Any, kind: Any) -> Any:
         """Return the state that an actor has saved."""

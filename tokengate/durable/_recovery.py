@@ -11,6 +11,5 @@ from tokengate.durable._journal import OpenJournal
 def go_on(journal: OpenJournal, db: sqlite3.Connection) -> None:
     """Offer the tokens of earlier runs that have not ended."""
     found = db.execute(f"SELECT {COLUMNS} FROM tokens WHERE state = 2 AND uid < ? ORDER BY uid", (journal.run << 40,))
-    for row in map(Row._make, found.fetchall()):
-        journal.offer(row)
+    journal.recover(map(Row._make, found.fetchall()))
     journal.backlog.look()
