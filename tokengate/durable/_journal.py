@@ -245,21 +245,22 @@ class OpenJournal:
         Returns:
             whether none is parked.
         """
-        again = [row for row in rows if self._runs_again(row)]
+        found = list(rows)
+        again = [row for row in found if self._runs_again(row)]
         if again:
             undo = [(states.QUEUED, row.uid, states.BEGUN, row.attempts) for row in again]
             # Before: a mailbox that is full leaves them on disk, where it looks for those that are queued.
             self.call(lambda db: db.executemany(_UNDO, undo)).result()
-        return not [row for row in again if not self.backlog.offer(row)]
+        for row in again:
+            self.backlog.offer(row)
+        return not any(row.uid in self.backlog.parked for row in found)
 
     def _runs_again(self, row: Row) -> bool:
-        """Tell whether the token of a row that had begun is to be queued again, or parked; end it if it must not."""
+        """Tell whether the token of a row that had begun is to be queued again; end it if it must not be."""
         token = self.token_of(row)
-        if token is None:
-            return True
-        record: Any = token.record
-        if record.begun or record.pending is not None or token.started_at is not None:
-            return False  # it has begun again
+        record: Any = None if token is None else token.record
+        if token is None or record.begun or record.pending is not None or token.started_at is not None:
+            return False  # it is parked, or has begun again
         reason = "" if record.idempotent else "may_have_run"
         reason = reason or ("poison" if row.recoveries >= _DEATHS else "")
         if reason:
@@ -445,16 +446,18 @@ class OpenJournal:
     # Actors
 
     def entered(self, place: Place) -> None:
-        """Have the messages offered that wait for the actor of a new place."""
-        self.backlog.expect(place)
+        """Have the messages offered that wait for the actor of a new place, those first that had begun."""
         if self.backlog.parked:
-            self.later(self._offer_begun, place.path)
+            self.later(self._offer_begun, place)
+        else:
+            self.backlog.expect(place)
 
-    def _offer_begun(self, path: str) -> None:
+    def _offer_begun(self, place: Place) -> None:
         what = f"SELECT {COLUMNS} FROM tokens WHERE state = 2 AND path = ? AND uid < ? ORDER BY uid"
         with self.reading() as db:
-            found = db.execute(what, (path, self.run << 40)).fetchall()
+            found = db.execute(what, (place.path, self.run << 40)).fetchall()
         self.recover(map(Row._make, found))
+        self.backlog.expect(place)
 
     def saved(self, place: ActorPlace, default: Any, kind: Any) -> Any:
         """Return the state that an actor has saved."""
