@@ -11,6 +11,7 @@
 #   _writer.py    the thread that writes: what has come is one transaction
 #   _store.py     the database: its tables and connections
 #   _checksums.py checksums of rows, and the triggers that set them
+#   _salvage.py   what is whole in a damaged journal, copied into a new one
 #   _states.py    states of rows
 #   _submit.py    `submit_to`, for other processes of the user
 #   _inbox.py     the files that these leave

@@ -1,7 +1,7 @@
 """Checksums of rows: SQLite does not notice changed bits.
 
-A row of tokens has one of what acceptance wrote, and one of what changes; a row of another table has one of all its
-values. Triggers set them where a statement does not: those of each token do.
+A row of tokens has one of what acceptance wrote, and one of what beginnings and ends change; a row of another table has
+one of all its values. Triggers set them where a statement does not: those of each token do.
 """
 
 from __future__ import annotations
@@ -16,22 +16,28 @@ from tokengate.durable._states import FAILED
 CHECKED: Final = ("runs", "steps", "saved", "schedules", "transactions", "compensations")
 """The tables with one checksum, beside that of tokens."""
 
-_ACCEPTED: Final = "uid, operation, path, key, fair, arguments, priority, tags, parent, trace, tx, deadline, accepted"
-_CHANGED: Final = "state, attempts, due, recoveries, ended, result, error, reason, dead"
-_CRC: Final = f"checksum(@.{_ACCEPTED.replace(', ', ', @.')})"
-_CRC_END: Final = (
-    "CASE WHEN @.state > 3 THEN checksum(@.uid, @.state, @.attempts, @.ended, @.result, @.error, @.reason, @.dead) "
-    "WHEN @.state = 2 THEN checksum(@.uid, @.state, @.attempts) "
-    "ELSE checksum(@.uid, @.state, @.attempts, @.due, @.recoveries) END"
+_VALUES: Final = "name != 'crc'"
+_ACCEPTED: Final = (
+    "operation, path, key, fair, arguments, priority, tags, parent, trace, tx, due, deadline, recoveries, accepted, "
+    "successor"
 )
+_CHANGED: Final = "state, attempts, ended, result, error, reason, dead"
+_CRC: Final = f"checksum(@.uid, @.{_ACCEPTED.replace(', ', ', @.')})"
+_CRC_END: Final = f"checksum(@.uid, @.{_CHANGED.replace(', ', ', @.')})"
 
 WHOLE: Final = f"(crc IS {_CRC} AND crc_end IS {_CRC_END})".replace("@", "tokens")
 """An expression: whether a row of tokens has the bits that were written."""
 
 
+def columns(db: sqlite3.Connection, table: str, only: str = "TRUE") -> list[str]:
+    """Return the quoted names of the columns of a table, or of some of them."""
+    found = db.execute(f"SELECT name FROM pragma_table_info(?) WHERE {only}", (table,))
+    return [f'"{name}"' for (name,) in found]
+
+
 def whole(db: sqlite3.Connection, table: str) -> str:
     """Return an expression: whether a row of a table has the bits that were written."""
-    return WHOLE if table == "tokens" else f"crc IS checksum({', '.join(_columns(db, table))})"
+    return WHOLE if table == "tokens" else f"crc IS checksum({', '.join(columns(db, table, _VALUES))})"
 
 
 def note_corrupt(db: sqlite3.Connection, uid: int) -> None:
@@ -43,11 +49,6 @@ def note_corrupt(db: sqlite3.Connection, uid: int) -> None:
     )
 
 
-def _columns(db: sqlite3.Connection, table: str, only: str = "name != 'crc'") -> list[str]:
-    found = db.execute(f"SELECT name FROM pragma_table_info(?) WHERE {only}", (table,))
-    return [f'"{name}"' for (name,) in found]
-
-
 def triggers(db: sqlite3.Connection) -> Iterator[str]:
     """Yield the statements that make the triggers of a database.
 
@@ -56,12 +57,12 @@ def triggers(db: sqlite3.Connection) -> Iterator[str]:
     key = "uid IS NEW.uid"
     new = f"crc = {_CRC}, crc_end = {_CRC_END}".replace("@", "NEW")
     yield _trigger("tokens", "new", "INSERT", "NEW.crc_end IS NULL", new, key)
-    yield _trigger("tokens", "accepted", f"UPDATE OF {_ACCEPTED}", "TRUE", _renewed("crc", _CRC), key)
+    yield _trigger("tokens", "accepted", f"UPDATE OF uid, {_ACCEPTED}", "TRUE", _renewed("crc", _CRC), key)
     end = _renewed("crc_end", _CRC_END)
     yield _trigger("tokens", "changed", f"UPDATE OF {_CHANGED}", "NEW.crc_end IS OLD.crc_end", end, key)
     for table in CHECKED:
-        names = _columns(db, table)
-        key = " AND ".join(f"{name} IS NEW.{name}" for name in _columns(db, table, "pk"))
+        names = columns(db, table, _VALUES)
+        key = " AND ".join(f"{name} IS NEW.{name}" for name in columns(db, table, "pk"))
         crc = f"checksum(@.{', @.'.join(names)})"
         yield _trigger(table, "new", "INSERT", "NEW.crc IS NULL", f"crc = {crc.replace('@', 'NEW')}", key)
         changed = f"UPDATE OF {', '.join(names)}"

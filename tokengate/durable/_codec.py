@@ -333,6 +333,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+_packed: Final = msgspec.msgpack.Encoder().encode  # tells text from bytes, and 1 from 1.0
+
+
 def checksum(*values: object) -> int:
     """Return the checksum of values of a row."""
-    return zlib.crc32(_encode(values))
+    return zlib.crc32(_packed(values))

@@ -46,6 +46,15 @@ def keep_for_ever(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
+def sync(directory: Path) -> None:
+    """Have the names of the files of a directory on disk."""
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 class OwnedDirectory:
     """The directory of a journal, which is locked as long as this is open.
 

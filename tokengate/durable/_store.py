@@ -13,6 +13,7 @@ from tokengate._exceptions import JournalDamaged, NewerFormat
 from tokengate.audit._directory import NO_LINK
 from tokengate.durable._checksums import triggers
 from tokengate.durable._codec import checksum
+from tokengate.durable._files import sync
 from tokengate.durable._page import LeftPage
 
 FORMAT: Final = 1
@@ -66,7 +67,7 @@ def check(directory: Path, pages: Iterable[LeftPage]) -> None:
         try:
             with contextlib.closing(reader(directory)) as db:
                 commits = _checked(directory, db, last)
-        except (sqlite3.DatabaseError, TypeError) as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError, TypeError) as error:
             raise _damaged(directory, str(error)) from error
     if commits < last:
         missing = last - commits
@@ -109,7 +110,7 @@ def connect(directory: Path) -> sqlite3.Connection:
             for statement in list(triggers(db)):
                 db.execute(statement)
             db.execute("COMMIT")
-            _sync(directory.parent)  # SQLite syncs the directory itself
+            sync(directory.parent)  # SQLite syncs the directory itself
         _migrate(directory, db)
     except BaseException:
         db.close()
@@ -121,14 +122,6 @@ def _make(path: Path) -> None:
     """Make a file for this user alone, unless it exists: to close a descriptor of one drops the locks of SQLite."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK, 0o600))
-
-
-def _sync(directory: Path) -> None:
-    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _migrate(directory: Path, db: sqlite3.Connection) -> None:

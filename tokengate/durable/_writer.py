@@ -40,7 +40,9 @@ END: Final = (
     "WHERE uid = ?"
 )
 _ACCEPT: Final = ACCEPT.replace("accepted)", "accepted, crc_end)").replace("(?", "(?,?")
-_BEGIN: Final = BEGIN.replace(" WHERE", ", crc_end = ? WHERE")
+_BEGIN: Final = BEGIN.replace(
+    " WHERE", ", ended = NULL, result = NULL, error = NULL, reason = NULL, dead = NULL, crc_end = ? WHERE"
+)
 SAVE: Final = (
     "INSERT INTO saved(path, uid, value, crc) VALUES(?,?,?,?) ON CONFLICT(path) DO UPDATE SET uid = excluded.uid, "
     "value = excluded.value, crc = excluded.crc"
@@ -263,7 +265,7 @@ class Writer:
                 if callable(write.statement):
                     self._call(write, write.statement)
             if begins:
-                db.executemany(_BEGIN, [(attempt, checksum(uid, BEGUN, attempt), uid) for attempt, uid in begins])
+                db.executemany(_BEGIN, map(_begin, begins))
             if ends:
                 _execute(db, END, _ENDS, list(map(_end, ends)))
             for write in batch:
@@ -304,16 +306,26 @@ def _execute(db: sqlite3.Connection, statement: str, together: str, rows: list[t
 
 def _accept(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the row of an acceptance with its checksums."""
-    uid, operation, path, key, fair, arguments, _, priority, tags, parent, trace, tx, due, deadline, *rest = row
-    state, attempts, recoveries, accepted = rest
-    crc = checksum(uid, operation, path, key, fair, arguments, priority, tags, parent, trace, tx, deadline, accepted)
-    return *row[:6], crc, *row[7:], checksum(uid, state, attempts, due, recoveries)
+    uid, *call = row[:6]
+    middle = row[7:14]  # priority, tags, parent, trace, tx, due, deadline
+    state, attempts, recoveries, accepted = row[14:]
+    crc = checksum(uid, *call, *middle, recoveries, accepted, None)
+    return *row[:6], crc, *row[7:], _sum_of_end(uid, state, attempts)
+
+
+def _begin(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    attempt, uid = row
+    return attempt, _sum_of_end(uid, BEGUN, attempt), uid
 
 
 def _end(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the row of an end with its checksum."""
     state, ended, result, error, reason, attempts, dead, _, uid = row
     return *row[:7], checksum(uid, state, attempts, ended, result, error, reason, dead), uid
+
+
+def _sum_of_end(uid: int, state: int, attempts: int) -> int:
+    """Return the checksum of what changes of a row that has not ended."""
+    return checksum(uid, state, attempts, None, None, None, None, None)
 
 
 def _code(error: BaseException) -> int:
