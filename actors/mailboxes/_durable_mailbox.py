@@ -43,6 +43,9 @@ class DurableMailbox(Mailbox):
             record = token.record
             if record is None or not record.is_accepted:
                 return self._begin_acceptance(token, room)
+            if record.follows:
+                token._place.system.journal.join(token)
+                return ACCEPTED
             if self._rest:
                 return self._put_slowly(token, room)
         return super().put(token, room)

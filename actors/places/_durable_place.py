@@ -46,7 +46,7 @@ class DurablePlace(Place):
             return make_token(self, operation, call, args, kwargs, priority, tags)
         token = make_token(self, operation, call, args, kwargs, priority, tags, kind)
         assert isinstance(token, DurableToken)
-        token.record = None
+        token.record = token.key = None
         return token
 
     def _wait_for_room(self, token: Token[Any]) -> None:
@@ -166,8 +166,8 @@ class DurablePlace(Place):
 def enter(token: DurableToken[Any]) -> None:
     """Put a token that is on disk into its mailbox."""
     place, record = place_of(token), token.record
-    if record is None or record.follows or token._context is None:
-        return  # it does not run, or has ended
+    if record is None or token._context is None:
+        return  # it has ended
     try:
         journal = place.system.journal
         if journal.is_closing:
@@ -177,7 +177,7 @@ def enter(token: DurableToken[Any]) -> None:
             place.system.later(partial(_enter_late, token))
         elif token._extras.cancel_requested:
             token._cancel(token._extras.cancel_requested)
-    except ActorDead as error:
+    except (ActorDead, TokenRejected) as error:
         place.reject(token, error)
 
 

@@ -92,6 +92,14 @@ class Journal(Protocol):
         """
         ...
 
+    def join(self, token: Any, /) -> None:
+        """Have a token that does not run, since its key is taken, end as the one does which has the key.
+
+        Raises:
+            KeyReused: its arguments are others.
+        """
+        ...
+
     def leave_behind(self, token: Any, /) -> None:
         """End the object of a token that goes on at the next opening."""
         ...

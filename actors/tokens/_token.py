@@ -428,11 +428,13 @@ class DurableToken(Token[T]):
     Until then it is in the state before its end, and `held` is `recording`.
 
     Attributes:
+        key: what names the work: no other token of its operation is accepted with it as long as its row is kept.
         record: what the journal keeps of it; None before it is offered to one.
     """
 
-    __slots__ = ("record",)
+    __slots__ = ("key", "record")
 
+    key: str | int | None
     record: TokenRecord | None
 
     @property
@@ -485,14 +487,17 @@ class DurableToken(Token[T]):
         record, result = self.record, b""
         if record is None:
             return super()._settle(state, value, error)
+        policy, attempt = self._extras.policy, self._extras.attempt
         if record.follows:
-            return self._end_as(state, value, error, told=False)
+            own = None if policy is None else policy.end(self, TokenState.TERMINATED, value, error)
+            if own is not None and state is TokenState.TERMINATED:
+                state, value, error = own
+            return self._end_as(state, value, error, told=self.key is not None)
         if state is _COMPLETED:
             try:
                 result = record.encode(self, value)
             except NotDurable as refusal:
                 state, value, error = TokenState.FAILED, None, refusal
-        policy, attempt = self._extras.policy, self._extras.attempt
         if policy is not None:
             end = policy.end(self, state, value, error)
             if end is None:

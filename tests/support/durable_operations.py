@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ def noted(path: str | Path) -> list[str]:
 @token(durable=True, idempotent=True)
 def add(a: int, b: int) -> int:
     return a + b
+
+
+@token(durable=True)
+def fails(text: str) -> None:
+    raise ValueError(text)
+
+
+@token(durable=True)
+def halves(amount: Decimal) -> tuple[Decimal, ...]:
+    return amount / 2, amount / 2
 
 
 @token(durable=True)

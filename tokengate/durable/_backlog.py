@@ -148,7 +148,7 @@ class Backlog:
         row = db.execute(f"SELECT {COLUMNS} FROM tokens WHERE state = 1 AND path = ? LIMIT 1", (path,)).fetchone()
         if row is None:
             self._left_by_others.pop(path, None)
-        elif (place := self._target(Row._make(row))[0]) is not None:
+        elif (place := self.target(Row._make(row))[0]) is not None:
             self.expect(place)
 
     def expect(self, place: Place) -> None:
@@ -192,7 +192,7 @@ class Backlog:
         return self._known.get(uid)
 
     def _made(self, row: Row) -> DurableToken[Any] | None:
-        place, name, call = self._target(row)
+        place, name, call = self.target(row)
         if place is None:
             return None
         token = place.token(name, call, (), {}, row.priority, msgspec.json.decode(row.tags))
@@ -207,15 +207,15 @@ class Backlog:
         token._args = args[0] if call is None else args
         record.is_accepted = record.is_on_disk = True
         record.recoveries = row.recoveries
-        token.parent, token.record, token._phase = row.parent, record, TokenState.QUEUED
+        token.parent, token.key, token.record, token._phase = row.parent, row.key, record, TokenState.QUEUED
         token.created_at = token.queued_at = self._system.clock() - max(0.0, time.time() - row.accepted)
         if row.uid >> 40 == self._run:
             token.id = row.uid & (1 << 40) - 1
         self._known[row.uid] = token
         return token
 
-    def _target(self, row: Row) -> tuple[Place | None, str, Any]:
-        """Return the place of a row, and the name and the call of its token there."""
+    def target(self, row: Row) -> tuple[Place | None, str, Any]:
+        """Return the place of a row, None if it is unknown here, and the name and the call of its token there."""
         module, _, name = row.operation.partition(":")
         operation = operation_in(found_at(module, name)) if module in sys.modules else None
         if operation is not None:

@@ -245,6 +245,14 @@ class Codec:
             {name: self._values_of(name).decode(raw) for name, raw in kwargs.items()},
         )
 
+    def is_same(self, one: bytes, other: bytes) -> bool:
+        """Tell whether two calls have the same arguments, as they are written, by position or by keyword."""
+        return one == other or self._bound(one) == self._bound(other)
+
+    def _bound(self, text: bytes) -> dict[str, Any]:
+        args, kwargs = _parts(text)
+        return self._signature.bind(*map(bytes, args), **{name: bytes(raw) for name, raw in kwargs.items()}).arguments
+
     def decode_result(self, text: bytes) -> Any:
         """Return a result; as plain JSON, if it does not fit the annotation any more."""
         try:

@@ -37,7 +37,6 @@ from tokengate.durable._saved import SavedStates
 from tokengate.durable._store import reader
 from tokengate.durable._ticker import Ticker
 from tokengate.durable._writer import ACCEPT, BEGIN, END, Also, Write, Writer
-from tokengate.operations._operation import operation_in
 
 T = TypeVar("T")
 
@@ -62,12 +61,19 @@ class Acceptance(Reply[None]):
 
     Args:
         writer: writes it.
+        tokens: by their rows.
         accepting: tokens, their records, and their rows.
     """
 
-    def __init__(self, writer: Writer, accepting: Sequence[tuple[DurableToken[Any], Record, tuple[Any, ...]]]) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        tokens: Tokens,
+        accepting: Sequence[tuple[DurableToken[Any], Record, tuple[Any, ...]]],
+    ) -> None:
         super().__init__()
         self._writer = writer
+        self._tokens = tokens
         self._accepting = accepting
         self._unknown = len(accepting)
         self._first: BaseException | None = None
@@ -81,7 +87,9 @@ class Acceptance(Reply[None]):
         writes = []
         for token, record, row in self._accepting:
             record.acceptance = self
-            record.write = write = Write(ACCEPT, row, partial(self._known, record))
+            record.write = write = Write(ACCEPT, row, partial(self._known, token, record))
+            if row[3] is not None:
+                write.statement, write.is_new = partial(self._tokens.accept, token, record, row), True
             token.record = record
             writes.append(write)
         try:
@@ -91,9 +99,12 @@ class Acceptance(Reply[None]):
                 record.refusal = error
             raise
 
-    def _known(self, record: Record, error: BaseException | None) -> None:
+    def _known(self, token: DurableToken[Any], record: Record, error: BaseException | None) -> None:
         """Note, on the thread of the writer, whether a token is on disk."""
         record.is_accepted, record.refusal = error is None, error
+        if error is not None and record.follows:
+            self._tokens.leave(token)
+            record.follows = False
         record.acceptance = record.write = None
         self._first = self._first or error
         self._unknown -= 1
@@ -122,7 +133,7 @@ class OpenJournal:
             self.system,
             run.number,
             gate._operations,
-            self._codec,
+            self.codec,
             self._record,
             self.reading,
         )
@@ -195,27 +206,33 @@ class OpenJournal:
         Raises:
             NotDurable: a call cannot be kept.
         """
-        return Acceptance(self.writer, [self._accepting(token) for token in tokens])
+        return Acceptance(self.writer, self.tokens, [self._accepting(token) for token in tokens])
 
     def _accepting(self, token: DurableToken[Any]) -> tuple[DurableToken[Any], Record, tuple[Any, ...]]:
         """Return a token, its record, and its row."""
         name = operation_of(token)
         self.backlog.expect(place_of(token))
-        text = self._codec(name, token).encode(token.args, token.kwargs)
+        codec, key = self.codec(name, token), token.key
+        text = codec.encode(token.args, token.kwargs)
         record = Record(self, self.run << 40 | token.id, idempotent=place_of(token).is_idempotent(token._call))
         record.fresh = True
         row = (
-            record.number, name, token.actor, None, fair_text(token), text, checksum(record.number, name, text),
+            record.number, name, token.actor, None if key is None else str(key), fair_text(token), text,
+            checksum(record.number, name, text),
             token.priority, msgspec.json.encode(dict(token.tags)).decode(), token.parent, None, None, None, None,
             states.QUEUED, 0, 0, time.time(),
         )  # fmt: skip
         return token, record, row
 
+    def join(self, token: DurableToken[Any]) -> None:
+        """Have a token that does not run, since its key is taken, end as the one does which has the key."""
+        self.tokens.join(token)
+
     def take_back(self, record: Record) -> bool:
         """Take a token out of what is to be written; return False if that is too late."""
         return record.write is not None and self.writer.take_back(record.write)
 
-    def _codec(self, name: str, token: Token[Any]) -> Codec:
+    def codec(self, name: str, token: Token[Any]) -> Codec:
         codec = self._codecs.get(name)
         if codec is None:
             codec = self._codecs[name] = codec_of(name, token)
@@ -521,9 +538,13 @@ def operation_of(token: Token[Any]) -> str:
     place, call = place_of(token), token._call
     if isinstance(place, ActorPlace):
         return f"{place.path}:{method_of(call)}"
-    operation = operation_in(call)
-    named = call if operation is None else operation
-    return f"{named.__module__}:{named.__qualname__}"
+    function = function_of(call)
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def function_of(call: Any) -> Any:
+    """Return the function of the call of an operation."""
+    return call.func if isinstance(call, partial) else call  # for a loop of the program
 
 
 def codec_of(name: str, token: Token[Any]) -> Codec:
@@ -541,9 +562,9 @@ def codec_of(name: str, token: Token[Any]) -> Codec:
         plain = not isinstance(inspect.getattr_static(place.actor_class, method), staticmethod | classmethod)
         return Codec(name, getattr(place.actor_class, method), bound=plain)
     found = operation_named(name)
-    if found is None or found._function is not call:
+    if found is None or found._function is not function_of(call):
         raise NotDurable(
             f"'{name}' is {'nothing' if found is None else 'something else'} in its module, so no other process would "
             "find the operation; define it at the top of a module, and keep it under its own name"
         )
-    return Codec(name, call)
+    return Codec(name, found._function)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import sys
 import threading
@@ -9,16 +10,26 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
-from weakref import WeakValueDictionary
 
 import attrs
 import msgspec
 
-from actors import ActorSystem, Token, TokenExpired, TokenFailed, TokenRejected, TokenState, TokenTerminated, WouldBlock
+from actors import (
+    ActorSystem,
+    KeyReused,
+    Token,
+    TokenExpired,
+    TokenFailed,
+    TokenRejected,
+    TokenState,
+    TokenTerminated,
+    WouldBlock,
+)
 from actors.lowlevel import DurableToken, Properties, loop_here, make_token
 from tokengate._exceptions import NotRecovered
 from tokengate.durable import _states as states
-from tokengate.durable._codec import checksum
+from tokengate.durable._backlog import COLUMNS, Backlog, Row
+from tokengate.durable._codec import Codec, checksum
 from tokengate.durable._record import Keeper, Record, number_of, text_of
 from tokengate.durable._writer import ACCEPT
 from tokengate.operations._functions import found_at
@@ -26,6 +37,9 @@ from tokengate.operations._operation import operation_in
 
 RECOVERY_REASONS: Final = ("may_have_run", "poison", "corrupt")
 """Why tokens do not run again after the death of their process."""
+
+
+_FOUND: Final = "SELECT uid, arguments, operation, state, result, error, reason FROM tokens WHERE"
 
 
 class OpenedJournal(Keeper, Protocol):
@@ -42,6 +56,13 @@ class OpenedJournal(Keeper, Protocol):
 
     @property
     def tokens(self) -> Tokens: ...
+
+    @property
+    def backlog(self) -> Backlog: ...
+
+    def codec(self, name: str, token: Token[Any], /) -> Codec:
+        """Return what encodes and decodes the calls of an operation, and its results."""
+        ...
 
     def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """Return a connection that reads, for a `with`; not on a loop."""
@@ -108,7 +129,7 @@ def submit_row(
 
 
 class Tokens:
-    """Tokens of this process by the uids of their rows: those that run, and those that end with another one.
+    """Tokens of this process by the uids of their rows: those that run, and those that end as others do.
 
     Args:
         journal: the open journal.
@@ -116,34 +137,71 @@ class Tokens:
 
     def __init__(self, journal: OpenedJournal) -> None:
         self._journal = journal
-        self._found: WeakValueDictionary[int, DurableToken[Any]] = WeakValueDictionary()  # of rows of earlier runs
-        self._followers: dict[int, list[DurableToken[Any]]] = {}
+        self._followers: dict[int, dict[DurableToken[Any], None]] = {}  # {uid: the tokens that end as that one does}
         self._lock = threading.Lock()
 
-    def note(self, number: int, token: DurableToken[Any]) -> None:
-        """Note the token that runs, or is to run, for a row which it has not made."""
-        self._found[number] = token
+    # Keys
 
-    def live(self, number: int) -> DurableToken[Any] | None:
-        """Return the token that runs, or is to run, for a row; None if there is none here."""
-        token: Any = self._found.get(number)
-        if token is None and number >> 40 == self._journal.run:
-            token = self._journal.system.live.get(number & (1 << 40) - 1)
-        if not isinstance(token, DurableToken) or token.done() or token.record is None:
-            return None
-        return token if token.record.is_accepted and token.record.uid == text_of(number) else None
+    def accept(self, token: DurableToken[Any], record: Record, row: tuple[Any, ...], db: sqlite3.Connection) -> None:
+        """Write the row of a new token; or have the token end as the one does which has its key.
 
-    def follow(self, token: DurableToken[Any], number: int) -> None:
-        """Have a token that does not run end with a row; look at the row afterwards: it may have ended before."""
-        token.record = record = Record(self._journal, number, idempotent=True)
-        record.is_accepted = record.follows = True
-        token._phase = TokenState.QUEUED
-        token.queued_at = token.created_at
+        In the transaction, on the thread of the writer, so that no end of that one is missed. If it is undone, this is
+        called again.
+        """
+        if record.follows:
+            self.leave(token)
+        number, name, key, text = row[0], row[1], row[3], row[5]
+        taken = db.execute(f"{_FOUND} operation = ? AND key = ?", (name, key)).fetchone()
+        record.number, record.follows, record.found = number, taken is not None, taken
+        if taken is None:
+            db.execute(ACCEPT, row)
+        elif self._journal.codec(name, token).is_same(text, taken[1]):
+            record.number = taken[0]
+            self._follow(token)
+        else:
+            record.found = KeyReused(
+                f"{token._describe()} was refused: token {text_of(taken[0])} has the same key, {key!r}, and other "
+                "arguments; give each piece of work a key of its own"
+            )
+
+    def join(self, token: DurableToken[Any]) -> None:
+        """Do what follows for a token whose key was taken, once; on a thread that may run code of users.
+
+        Raises:
+            KeyReused: its arguments are others.
+        """
+        record: Any = token.record
+        found, record.found = record.found, None
+        if isinstance(found, KeyReused):
+            token.record = None
+            token._phase = TokenState.CREATED
+            raise found
+        if found is None:
+            return
+        system = self._journal.system
+        if system.on_token_queued is not None:
+            system.tell(system.on_token_queued, token)
+        self._end(token, found[2:])
+
+    # Tokens that end as others do
+
+    def _follow(self, token: DurableToken[Any]) -> None:
+        record: Any = token.record
+        token._phase, token.queued_at = TokenState.QUEUED, token.created_at
         with self._lock:
-            self._followers.setdefault(number, []).append(token)
+            self._followers.setdefault(record.number, {})[token] = None
+        token.add_done_callback(self.leave)
+
+    def leave(self, token: DurableToken[Any]) -> None:
+        """Let a token not end as another one does any more."""
+        record: Any = token.record
+        with self._lock:
+            followers = self._followers.get(record.number)
+            if followers is not None and followers.pop(token, self) is None and not followers:
+                del self._followers[record.number]
 
     def ended(self, number: int, state: TokenState, value: Any, error: BaseException | None) -> None:
-        """End the tokens that end with a row; not on the thread of the writer."""
+        """End the tokens that end as another one has; not on the thread of the writer."""
         if self._followers:
             with self._lock:
                 followers = self._followers.pop(number, ())
@@ -152,25 +210,52 @@ class Tokens:
 
     def attach(self, number: int) -> Token[Any]:
         """Return a token of a row; see `Journal.attach`."""
-        live = self.live(number)
-        if live is not None:
-            return live
         journal = self._journal
+        live = journal.backlog.known(number)
+        if live is not None and not live.done():
+            return live
         with journal.reading() as db:
-            row = db.execute("SELECT operation, path, priority, tags FROM tokens WHERE uid = ?", (number,)).fetchone()
+            row = db.execute(f"SELECT {COLUMNS} FROM tokens WHERE uid = ?", (number,)).fetchone()
             if row is None:
                 raise gone(f"token {text_of(number)}")
-            name, path, priority, tags = row
-            known = operation_named(name)
-            place: Any = Elsewhere(journal.system, path) if known is None else journal.gate._operations[known._spec]
-            called = name.rpartition(":")[2] if known is None else known._name
-            token = make_token(place, called, None, (), {}, priority, msgspec.json.decode(tags or "{}"), DurableToken)
-            assert isinstance(token, DurableToken)
-            self.follow(token, number)
-            outcome = outcome_of(db, number)
-        if outcome is not None:
-            self.ended(number, *outcome)
+            token = self._standing_for(Row._make(row))
+            self._follow(token)
+            found = db.execute(f"{_FOUND} uid = ?", (number,)).fetchone()  # after that, so that no end is missed
+        if found is None:
+            token._finish(TokenState.TERMINATED, error=gone(f"token {text_of(number)}"))
+        else:
+            self._end(token, found[2:])
         return token
+
+    def _standing_for(self, row: Row) -> DurableToken[Any]:
+        """Return a token that ends as that of a row does."""
+        place: Any
+        place, called, call = self._journal.backlog.target(row)
+        if place is None:
+            place, called, call = Elsewhere(self._journal.system, row.path), row.operation.rpartition(":")[2], ()
+        token = make_token(place, called, call, (), {}, row.priority, msgspec.json.decode(row.tags), DurableToken)
+        assert isinstance(token, DurableToken)
+        token.key = None
+        token.record = record = Record(self._journal, row.uid, idempotent=True)
+        record.is_accepted = record.follows = True
+        return token
+
+    def _end(self, token: DurableToken[Any], found: tuple[Any, ...]) -> None:
+        """End a token as a row has ended, if it has."""
+        name, row_state, result, text, reason = found
+        state = states.TOKEN_STATE.get(row_state)
+        if state is None:
+            return
+        what = f"token {token.uid} ({name})"
+        if state is TokenState.COMPLETED:
+            value = (
+                msgspec.json.decode(result)
+                if isinstance(token._place, Elsewhere)
+                else self._journal.codec(name, token).decode_result(result)
+            )
+            token._finish(state, value)
+        else:
+            token._finish(state, error=error_from(state, f"{what} {state}: {text or reason or ''}", reason or ""))
 
 
 @attrs.define
@@ -192,6 +277,10 @@ class Elsewhere:
 
     drain = mailbox
 
+    def has_taken(self, _token: Token[Any]) -> bool:
+        """Tell that it runs no token."""
+        return False
+
     def held_up_by(self) -> list[Token[Any]]:
         """Return no token: none of this process runs before it."""
         return []
@@ -200,26 +289,6 @@ class Elsewhere:
 def gone(what: str) -> LookupError:
     """Return the error for a row that is not there."""
     return LookupError(f"{what} is not in the journal: it was never there, or was removed after its retention")
-
-
-def outcome_of(db: sqlite3.Connection, number: int) -> tuple[TokenState, Any, BaseException | None] | None:
-    """Return the end of a row, its result decoded by the annotation of its function; None while it has not ended.
-
-    Raises:
-        LookupError: the row is not there.
-    """
-    row = db.execute(
-        "SELECT operation, state, result, error, reason, dead FROM tokens WHERE uid = ?", (number,)
-    ).fetchone()
-    if row is None:
-        raise gone(f"token {text_of(number)}")
-    name, row_state, result, text, reason, _dead = row
-    state = states.TOKEN_STATE.get(row_state)
-    if state is None:
-        return None
-    if state is TokenState.COMPLETED:
-        return state, msgspec.json.decode(result), None
-    return state, None, error_from(state, f"token {text_of(number)} ({name}) {state}: {text or reason}", reason or "")
 
 
 def error_from(state: TokenState, message: str, reason: str) -> BaseException:
@@ -235,7 +304,7 @@ def error_from(state: TokenState, message: str, reason: str) -> BaseException:
 
 def attach(journal: OpenedJournal, what: Any, key: str | int | None) -> Token[Any]:
     """Return a token of a row; see `Journal.attach`."""
-    if loop := loop_here():
+    if loop := loop_here() or (asyncio._get_running_loop() is not None and "asyncio"):
         raise WouldBlock(f"attach would block this {loop} loop while it reads the disk; call it on a thread")
     if key is None:
         return journal.tokens.attach(number_of(what))

@@ -68,6 +68,7 @@ class Record:
         pending: set when the beginning is on disk that is being written.
         is_on_disk: whether the token waits on disk only.
         follows: whether the token does not run, and ends as that does which has this uid.
+        found: what is to be known of that one, until it is; None: nothing, or it runs itself.
         fresh: whether no run of it can have recorded a step.
         saved: the state that its attempt has saved for its actor, which is written with its end; None: nothing.
     """
@@ -78,6 +79,7 @@ class Record:
         "acceptance",
         "begun",
         "follows",
+        "found",
         "fresh",
         "idempotent",
         "is_accepted",
@@ -101,6 +103,7 @@ class Record:
         self.write: Any = None  # that of the acceptance
         self.pending: Reply[None] | None = None
         self.begun = self.recoveries = 0
+        self.found: Any = None
         self.saved: Any = None
         self._steps: Steps | None = None  # of the run that goes on
         self._endings: list[Ending] = []  # the first one is its end

@@ -10,7 +10,17 @@ from typing import Any, Final, cast
 import attrs
 
 from actors import ActorSystem, Token, TokenState
-from actors.lowlevel import SYSTEM, ActorPlace, CommandCall, Notice, OperationPlace, Place, place_of, system_of
+from actors.lowlevel import (
+    SYSTEM,
+    ActorPlace,
+    CommandCall,
+    DurableToken,
+    Notice,
+    OperationPlace,
+    Place,
+    place_of,
+    system_of,
+)
 from supervisors import DynamicSupervisor, Supervisor
 from tokengate._exceptions import BadOperation, BadPolicy
 from tokengate.policy._asking import AskedCall, AskingGovernor
@@ -205,6 +215,9 @@ class Policies:
 
     def identify(self, token: Token[Any], key: str | int) -> None:
         """Have a new token of an operation share one run with those that have the same key."""
+        if isinstance(token, DurableToken):
+            token.key = key  # on disk, where those are, too, that have ended
+            return
         self.governor_of(place_of(token)).identify(token, key)
 
     def put_off(self, token: Token[Any], when: float | datetime) -> None:
