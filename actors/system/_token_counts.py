@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator
@@ -26,6 +27,7 @@ class TokenCounts:
     """
 
     def __init__(self) -> None:
+        self.run = os.urandom(4).hex()  # what uids begin with
         self.ids = count(1)
         self.live: dict[int, Token[Any]] = {}  # {token id: token that has not ended}
         self.ended: deque[EndedToken] = deque(maxlen=_REMEMBERED)  # the latest that ended otherwise than completed

@@ -282,6 +282,11 @@ class TokenSystem(Protocol):
     """The system of a token."""
 
     @property
+    def run(self) -> str:
+        """This run of it, 8 hexadecimal digits."""
+        ...
+
+    @property
     def ids(self) -> Iterator[int]: ...
 
     @property

@@ -57,7 +57,8 @@ class Token(_PykkaReply[T]):
 
     Attributes:
         id: a small integer, unique in its system.
-        uid: the id of the token that runs for it, if another one does; else its own.
+        uid: run and id, such as `7f3a91c2.4242`, unique over all runs; a token that another one runs for has that
+            one's.
         operation: what runs: a function's name, or `Class.method`, or `Class.on_receive`.
         args: positional arguments; empty again once the token has ended.
         kwargs: keyword arguments; empty again once the token has ended.
@@ -116,7 +117,12 @@ class Token(_PykkaReply[T]):
         return self._extras.attempt
 
     @property
-    def uid(self) -> int:
+    def uid(self) -> str:
+        return f"{self._place.system.run}.{self._number}"
+
+    @property
+    def _number(self) -> int:
+        """The id of the token that runs for it, or its own; of a durable one the run, too, from bit 40 on."""
         policy = self._extras.policy
         return self.id if policy is None else policy.uid or self.id
 
@@ -438,8 +444,12 @@ class DurableToken(Token[T]):
     record: TokenRecord | None
 
     @property
-    def uid(self) -> Any:
+    def uid(self) -> str:
         return super().uid if self.record is None else self.record.uid
+
+    @property
+    def _number(self) -> int:
+        return super()._number if self.record is None else self.record.number
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         super().add_done_callback(fn)

@@ -15,6 +15,12 @@ from gated_code import Door, share
 from actors import Token
 from tokengate import AsyncioActor, CpuActor, Gate, IoActor, ProcessActor, checkpoint, token
 
+
+def run_id(one: Token[Any]) -> int:
+    """Return the id of the token that runs for another one."""
+    return int(one.uid.rpartition(".")[2])
+
+
 # Tokens of every kind, which run until their door is open; each can be stopped at a checkpoint, a yield or an await.
 
 

@@ -141,7 +141,7 @@ class Reader:
         """Return what is known of a token, in order of time: attempts, samples, events, what is missing beside them.
 
         Args:
-            name: its uid (`7f3a91c2.4242`), or its id, which may be of several runs.
+            name: its uid (`7f3a91c2.4242`; of a durable one `17.4242`), or its id, which may be of several runs.
             sees: as above.
 
         Raises:
@@ -151,16 +151,20 @@ class Reader:
         if not number.isdecimal() or len(number) > 18:
             raise BadRequest(f"{name!r} is no token; write its uid, such as 7f3a91c2.4242, or its id")
         now, events, gaps = time.time(), list[Event](), list[Event]()
+        uid = int(number)
+        if run.isdecimal() and len(run) < 8:  # of a durable token, which may have been in several runs of gates
+            uid, run = int(run) << 40 | uid, ""
         for file in self._opened(0.0, now + _LONG, []):
             if run not in ("", file.run):
                 continue
-            rows = file.db.execute("SELECT * FROM records WHERE uid = ? OR token = ?", (int(number),) * 2)
+            rows = file.db.execute("SELECT * FROM records WHERE uid = ? OR token = ?", (uid, uid))
             found = list(_seen((record_of(row, file.names, file.run) for row in rows), sees))
             events += [event_at(one, one.ended, file.gate) for one in found]
-            if sees is None or any(one.token == int(number) for one in found):  # and not of those that it ran for only
-                rows = file.db.execute("SELECT * FROM events WHERE token = ?", (int(number),))
+            seen = {one.token for one in found}
+            for id in seen if uid >> 40 else {uid} if sees is None else {uid} & seen:  # not of those that it ran for
+                rows = file.db.execute("SELECT * FROM events WHERE token = ?", (id,))
                 events += [event_at(happening_of(row, file.run), row[2] / 1e6, file.gate) for row in rows]
-                rows = file.db.execute("SELECT * FROM samples WHERE uid = ?", (int(number),))
+                rows = file.db.execute("SELECT * FROM samples WHERE uid = ?", (id,))
                 events += [_sample(row, file) for row in rows]
             if found:
                 gaps += _gaps(file, file.began, now, now, sees)

@@ -108,7 +108,6 @@ class _Spans(Observer):
         telemetry: _otel_metrics.Figured,
     ) -> None:
         self.gate: str = gate.name
-        self._run = stream.run
         self._system = gate._system
         self._links = relation == "link"
         scope = {_semconv.GATE: self.gate}  # once, and not with each span
@@ -201,7 +200,7 @@ class _Spans(Observer):
             _semconv.SYSTEM: _semconv.SCOPE,
             _semconv.OPERATION_TYPE: "process",
             _semconv.DESTINATION: token.actor,
-            _semconv.UID: f"{self._run}.{token.uid}",
+            _semconv.UID: token.uid,
             _semconv.AFFINITY: token.affinity,
             _semconv.STATE: str(end),
         }

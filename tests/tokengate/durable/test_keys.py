@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,16 @@ def test_a_row_is_submitted_once_by_its_key(tmp_path: Path) -> None:
         (uid, is_new), (same, is_again) = inside.call(write).result(10)
         assert (uid, is_new, is_again) == (same, True, False)
         assert journal.attach(add, key="one").uid == journal.attach("durable_operations:add", key="one").uid
+
+
+def test_records_name_the_uid_of_the_row_and_the_key(tmp_path: Path) -> None:
+    """In the run that has made it, and in a later one; what has joined has that uid, too."""
+    events: list[Any] = []
+    for _ in range(2):
+        with opened(tmp_path) as (gate, _), gate.control.watch("operation=add") as watched:
+            keyed, plain = add.with_options(key="k").submit(1, 2), add.submit(1, 2)
+            assert keyed.result(10) == plain.result(10) == 3
+            events += takewhile(lambda event, last=plain.id: (event.token, event.state) != (last, "completed"), watched)
+            assert plain.uid.split(".")[0].isdecimal()
+    ends = [event for event in events if event.kind == "token.finished"]
+    assert [(event.uid, event.key) for event in ends] == [(keyed.uid, "k")] * 2

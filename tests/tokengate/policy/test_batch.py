@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trio
 from gated_code import Door, opened_at_the_end, share
+from running_tokens import run_id
 from tiers import TORTURE
 
 from tokengate import Batch, Breaker, CpuActor, Gate, Policy, Retry, Throttle, TokenState, token
@@ -131,7 +132,7 @@ def test_a_batch_is_sent_before_half_of_the_earliest_deadline(gate: Gate) -> Non
     embed = operation("cpu", Batch(size=3, wait=LONG))
 
     first = embed.submit(1)
-    run = live(gate, first.uid)
+    run = live(gate, run_id(first))
     assert run.due_at == pytest.approx(first.created_at + LONG, abs=LIMIT)
     second = embed.with_options(policy=Policy(deadline=2 * LIMIT)).submit(2)
     assert second.created_at + LIMIT <= run.due_at < second.deadline
@@ -225,13 +226,13 @@ def test_a_token_that_ends_before_its_batch_is_sent_leaves_it(gate: Gate, affini
     embed = operation(affinity, Batch(size=4, wait=LONG))
 
     tokens = [embed.submit(number) for number in range(3)]
-    run = live(gate, tokens[0].uid)
+    run = live(gate, run_id(tokens[0]))
     assert tokens[1].cancel()
     assert isinstance(tokens[1].exception(LIMIT), TokenTerminated)
     assert embed.submit(3).result(LIMIT) == (3, 3)
     assert run.done()
     alone = embed.submit(5)
-    run = live(gate, alone.uid)
+    run = live(gate, run_id(alone))
     assert alone.cancel()
     assert isinstance(run.exception(LIMIT), TokenTerminated)
     assert run.started_at is None
@@ -254,7 +255,7 @@ def test_code_is_interrupted_when_the_last_token_has_left(
 
     tokens = [embed.submit(second), embed.with_options(policy=Policy(deadline=LONG)).submit(2)]
     assert second.reached.wait(LIMIT)
-    run = live(gate, tokens[0].uid)
+    run = live(gate, run_id(tokens[0]))
     assert all(one.cancel() for one in tokens)
     assert isinstance(run.exception(LIMIT), TokenTerminated)
 
@@ -279,7 +280,7 @@ def test_a_batch_counts_once_for_concurrency(gate: Gate, new_door: Callable[[], 
     tokens = [embed.submit(item) for item in (both[0], 1, 2, both[1], 4, 5)]
     assert all(door.reached.wait(LIMIT) for door in both)
     third = [embed.submit(number) for number in range(3)]
-    wait_until_throttled(gate, third[0].uid)
+    wait_until_throttled(gate, run_id(third[0]))
     for door in both:
         door.open()
     assert [one.result(LIMIT)[1] for one in (*tokens, *third)] == [3] * 9
@@ -291,7 +292,7 @@ def test_each_token_of_a_batch_counts_for_a_rate(gate: Gate) -> None:
 
     assert [one.result(LIMIT)[1] for one in [embed.submit(1) for _ in range(3)]] == [3] * 3
     later = [embed.submit(2) for _ in range(3)]
-    run = live(gate, later[0].uid)
+    run = live(gate, run_id(later[0]))
     wait_until_throttled(gate, run.id)
     assert all(one.cancel() for one in later)
     assert isinstance(run.exception(LIMIT), TokenTerminated)
@@ -310,7 +311,7 @@ def test_tokens_count_for_the_rate_of_their_own_key(gate: Gate) -> None:
     mixed = [third.submit(1), two.submit(1)]
     free = [third.submit(1), third.submit(1)]
     assert [each.result(LIMIT)[1] for each in free] == [2, 2]
-    wait_until_throttled(gate, mixed[0].uid)
+    wait_until_throttled(gate, run_id(mixed[0]))
     for each in mixed:
         each.cancel()
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 from gated_code import Door, opened_at_the_end, share
+from running_tokens import run_id
 from tiers import TORTURE
 
 from tokengate import Gate, TokenState, checkpoint, current_token, token
@@ -102,7 +103,7 @@ def live(gate: Gate, id: int) -> Any:
 def held(gate: Gate, one: Any) -> str:
     """Return how a joined token is held."""
     described = gate.control.describe(one.id)
-    assert described.waits_for == (f"token {one.uid}, which runs for it",)
+    assert described.waits_for == (f"token {run_id(one)}, which runs for it",)
     return described.row.held
 
 
@@ -117,7 +118,7 @@ def test_a_hundred_callers_of_one_key_share_one_run_and_one_grant(
     tokens = [work.submit(door, 5) for _ in range(100)]
     door.wait_reached()
 
-    (uid,) = {one.uid for one in tokens}
+    (uid,) = {run_id(one) for one in tokens}
     run = gate.control.describe(uid).row
     assert len({one.id for one in tokens} | {uid}) == 101
     assert {one.state for one in tokens} == {TokenState.QUEUED}
@@ -149,7 +150,7 @@ def test_a_cancel_ends_that_caller_only_and_the_last_one_ends_the_run(
 
     others = [work.with_options(key=1).submit(second_door) for _ in range(3)]
     second_door.wait_reached()
-    run = live(gate, others[0].uid)
+    run = live(gate, run_id(others[0]))
     assert all(one.cancel() for one in others)
     assert isinstance(run.exception(LIMIT), TokenTerminated)
 
@@ -195,7 +196,7 @@ def test_other_arguments_under_a_live_key_are_refused(gate: Gate, new_door: Call
     assert isinstance(error, TokenRejected)
     assert error.reason == refused.reason == "key"
     assert "'k'" in str(error)
-    assert f"token {first.uid}" in str(error)
+    assert f"token {run_id(first)}" in str(error)
     with pytest.raises(KeyReused):
         work(door, 6)
     assert work.submit(door, number=5).uid == first.uid  # the same arguments, passed otherwise
@@ -365,7 +366,7 @@ def test_a_run_that_waits_to_begin_ends_with_its_last_caller(gate: Gate, new_doo
     door.wait_reached()
     cancelled = work.with_options(key=1).submit(door)
     expired = work.with_options(key=2, policy=Policy(deadline=0.01)).submit(door)
-    runs = [live(gate, cancelled.uid), live(gate, expired.uid)]
+    runs = [live(gate, run_id(cancelled)), live(gate, run_id(expired))]
     assert cancelled.cancel()
     assert isinstance(expired.exception(LIMIT), TokenExpired)
     assert isinstance(runs[0].exception(LIMIT), TokenTerminated)
@@ -413,7 +414,7 @@ def test_the_run_has_priority_tags_and_context_of_the_first(gate: Gate, new_door
     first = work.with_options(key="k", priority=3, tags={"tenant": "a"}).submit()
     second = work.with_options(key="k", priority=7, tags={"tenant": "b"}).submit()
     door.open()
-    assert first.result(LIMIT) == second.result(LIMIT) == (first.uid, 3, {"tenant": "a"})
+    assert first.result(LIMIT) == second.result(LIMIT) == (run_id(first), 3, {"tenant": "a"})
     assert (second.priority, second.tags) == (7, {"tenant": "b"})
 
 
@@ -441,12 +442,12 @@ def test_verbs_on_a_joined_token_name_the_one_that_runs(gate: Gate, new_door: Ca
         gate.control.renice(tokens[0].id, 5),
         gate.control.reroute(tokens[0].id, affinity="io"),
     ):
-        assert (outcome.outcome, f"token {tokens[0].uid}" in outcome.note) == ("refused", True)
+        assert (outcome.outcome, f"token {run_id(tokens[0])}" in outcome.note) == ("refused", True)
     (ended,) = gate.control.terminate(tokens[0].id)
     assert (ended.outcome, tokens[0].state) == ("terminated", TokenState.TERMINATED)
-    (paused,) = gate.control.pause(tokens[1].uid)
+    (paused,) = gate.control.pause(run_id(tokens[1]))
     assert paused.outcome == "paused"
-    gate.control.terminate(tokens[1].uid)
+    gate.control.terminate(run_id(tokens[1]))
     assert isinstance(tokens[1].exception(LIMIT), TokenTerminated)
     assert tokens[1].exception() is tokens[2].exception()
 

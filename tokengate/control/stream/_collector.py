@@ -19,7 +19,7 @@ from threading import get_ident
 from typing import Any, Final
 
 from actors import ActorRef, ActorSystem, ExitReason, Observer, Token, TokenState
-from actors.lowlevel import NO_EXTRAS, NO_TAGS
+from actors.lowlevel import NO_EXTRAS, NO_TAGS, DurableToken
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.stream._kinds import Said, said_by, why_of, words_of
 from tokengate.control.stream._record import ENDS, FINISHED, NO_MORE, RETRIED, Happening, Measured, More, Raw, Record
@@ -183,6 +183,7 @@ class Collector(Observer):
             if (
                 extras is not NO_EXTRAS
                 or token._error is not None
+                or type(token) is DurableToken
                 or trace is not None
                 or (self.measured and token.id in self.measured)
             ):
@@ -221,9 +222,9 @@ class Collector(Observer):
     def put_moment(self, kind: str, token: Token[Any]) -> None:
         """Record a moment of a token that is no end: `token.queued`, say."""
         try:
-            policy = token._extras.policy
             state = _STATES.get(kind) or token.state.value  # others may have changed it meanwhile
-            self._put(kind, token, state, None if policy is None else More(uid=policy.uid))
+            number = token._number
+            self._put(kind, token, state, None if number == token.id else More(uid=number))
         except Exception:
             self.note_error()
 
@@ -253,18 +254,18 @@ class Collector(Observer):
 
     def _more(self, token: Token[Any], error: BaseException | None, reason: str, trace: tuple[str, str] | None) -> More:
         extras = token._extras
-        hold, policy = extras.hold, extras.policy
+        hold, key = extras.hold, getattr(token, "key", None)
         measured = self.measured.pop(token.id, None)
         cpu, memory, memory_end = (None, None, None) if measured is None else measured.values()
         deadline = token.deadline
         return More(
             "" if error is None else class_name(type(error)),
             plain(reason),
-            self._digests.pop(token.id, ""),
+            self._digests.pop(token.id, "") if key is None else str(key),
             *(trace or ("", "")),
             *((0.0, 0.0) if hold is None else hold.in_attempt()),
             extras.steered,
-            0 if policy is None else policy.uid,
+            0 if (number := token._number) == token.id else number,
             None if deadline is None else deadline - token.created_at,
             cpu, memory, memory_end,
         )  # fmt: skip

@@ -32,7 +32,7 @@ class More(NamedTuple):
         kept: seconds for which operators paused it while it was queued.
         parked: the same while it ran.
         steered: whether an operator or a rule has acted on it.
-        uid: id of the token that ran for it; 0: itself.
+        uid: id of the token that ran for it, of a durable one with its run from bit 40 on; 0: itself.
         deadline: seconds from its making to its deadline.
         cpu: seconds of processor time.
         memory, memory_end: bytes of its process, the peak and the last.
@@ -59,6 +59,8 @@ class More(NamedTuple):
 
 
 NO_MORE: Final = More()
+
+_ID: Final = (1 << 40) - 1
 
 
 class Measured:
@@ -137,7 +139,8 @@ class Record(NamedTuple):
     @property
     def uid(self) -> str:
         """The token over all runs; those that one token has run for share it."""
-        return f"{self.run}.{self.more.uid or self.token}"
+        number = self.more.uid or self.token
+        return f"{number >> 40 or self.run}.{number & _ID}"
 
     @property
     def is_end(self) -> bool:

@@ -7,7 +7,6 @@ of it ends with the last one.
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -87,7 +86,7 @@ class Stream:
 
     def __init__(self, system: ActorSystem, gate: str) -> None:
         self.gate = gate
-        self.run = secrets.token_hex(4)
+        self.run = system.run
         self.collector = Collector(system, self.run)
         self._system = system
         self._moments, self._happenings = Moments(self.collector), Happenings(self.collector)
