@@ -82,6 +82,8 @@ _DURATIONS = (
     "per", "probes_in", "wait_p95", "run_p50", "run_p95", "cpu", "backlog", "age", "idle", "made", "used", "expires",
 )  # fmt: skip
 
+_TIMES = ("due", "last", "until")
+
 _GUARDS = {
     "force": "pause and kill need --force",
     "approval": "once it has begun, pause and kill need the approval of another person; before that, --force",
@@ -729,6 +731,8 @@ def _column(field: str, hint: object) -> Column[Any]:
         value = getattr(row, field)
         if field in _DURATIONS:
             return duration(value)
+        if field in _TIMES and value is not None:
+            return _clock(value)
         if field == "memory":
             return size(value)
         if field == "owner" and value is not None:  # a number that is a name
