@@ -6,7 +6,7 @@ import inspect
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -185,9 +185,19 @@ class OpenJournal:
         self.writer.put(Write(write, (), lambda error: reply._set(result, error)))
         return reply
 
-    def waiting(self) -> tuple[int, int, str]:
-        """Return how many tokens wait on disk only, how many are parked, and why nothing is written; empty: it is."""
-        return self.backlog.on_disk, len(self.backlog.parked), self.writer.trouble
+    @property
+    def parked(self) -> Collection[int]:
+        """The uids of rows that cannot run here."""
+        return self.backlog.parked
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written, or accepted; empty if all can."""
+        return self.writer.trouble
+
+    def in_memory(self) -> int:
+        """Return how many of its tokens are in memory."""
+        return sum(isinstance(token, DurableToken) for token in list(self.system.live.values()))
 
     def _record(self, uid: int, idempotent: bool) -> Record:
         return Record(self, uid, idempotent=idempotent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -122,7 +122,13 @@ def chosen(select: str) -> Selector:
 
 
 def listed(
-    db: sqlite3.Connection, select: Selector, now: float, here: Admission | None, *, dead: bool = False
+    db: sqlite3.Connection,
+    select: Selector,
+    now: float,
+    here: Admission | None,
+    parked: Collection[int] = (),
+    *,
+    dead: bool = False,
 ) -> Iterator[Listed]:
     """Yield the rows that a selector matches, the newest first.
 
@@ -131,6 +137,7 @@ def listed(
         select: made by `chosen`.
         now: wall time.
         here: what the caller may see; None: all.
+        parked: uids of rows that cannot run here.
         dead: whether only dead letters are wanted.
     """
     wanted, values = ["dead IS NOT NULL" if dead else "TRUE"], list[Any]()
@@ -140,11 +147,14 @@ def listed(
             wanted.append("uid = ?")
             values.append(int(run) << 40 | int(id) if (run + id).isdecimal() and len(part.value) < 20 else -1)
         elif part.name == "state" and not part.is_tag:
-            fitting = [str(state) for state, name in enumerate(states.NAMES) if part.fits(name)]
-            wanted.append(f"state IN ({', '.join(fitting)})")
-    with_rows = db.execute(f"{_SELECT} WHERE {' AND '.join(wanted)} ORDER BY uid DESC", values)
-    for row in with_rows:
+            fitting = {state for state, name in enumerate(states.NAMES) if part.fits(name)}
+            some = fitting if min(fitting, default=states.COMPLETED) >= states.COMPLETED else {*range(4), *fitting}
+            wanted.append(f"state IN ({', '.join(map(str, some))})")
+    rows = db.execute(f"{_SELECT} WHERE {' AND '.join(wanted)} ORDER BY uid DESC", values)
+    for row in rows:
         one = Listed(*row)
+        if one.uid in parked and one.state < states.COMPLETED:
+            one.state = states.PARKED
         if select.matches(one, now) and (here is None or here.sees_record(_record(one))):  # type: ignore[arg-type]
             yield one
 

@@ -141,10 +141,11 @@ class Journal(Plugin):
         """Return whether it can write, and whether all its tokens can run here."""
         if self._journal is None:
             return (HealthPart("journal", "failed", None, "it is not open"),)
-        _, parked, trouble = self._journal.waiting()
-        if trouble:
+        if trouble := self._journal.trouble:
             return (HealthPart("journal", "failed", None, trouble),)
-        return (HealthPart("journal", "degraded" if parked else "ok", None, f"{parked:,} parked" if parked else ""),)
+        parked = len(self._journal.parked)
+        why = f"{parked:,} tokens cannot run here: 'tokengate durable-tokens state=parked'" if parked else ""
+        return (HealthPart("journal", "degraded" if parked else "ok", None, why),)
 
     def child(self, _gate: Any, /) -> ChildSpec:
         """Return the spec of its actor."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from functools import partial
@@ -22,6 +22,7 @@ from tokengate.control._exceptions import BadRequest, ControlError, Refused
 from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.messages import verb_of
 from tokengate.durable import _kinds as k
+from tokengate.durable import _states as states
 from tokengate.durable._checksums import CHECKED, whole
 from tokengate.durable._keys import OpenedJournal as _Keyed
 from tokengate.durable._keys import submit_row
@@ -60,8 +61,18 @@ class OpenedJournal(_Keyed, Protocol):
         """Return the wall time."""
         ...
 
-    def waiting(self) -> tuple[int | None, int | None, str]:
-        """Return how many tokens are on disk only, and parked, if that is known, and why nothing is written."""
+    @property
+    def parked(self) -> Collection[int]:
+        """The uids of rows that cannot run here, beside those that are marked so."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written, or accepted; empty if all can."""
+        ...
+
+    def in_memory(self) -> int:
+        """Return how many of its tokens are in memory."""
         ...
 
 
@@ -91,11 +102,11 @@ class JournalAnswers:
         counts = [db.execute(f"SELECT count(*) FROM tokens WHERE state = {state}").fetchone()[0] for state in range(4)]
         (dead,) = db.execute("SELECT count(*) FROM tokens WHERE dead IS NOT NULL").fetchone()
         (commits,) = db.execute("SELECT commits FROM meta").fetchone()
-        on_disk, parked, error = journal.waiting()
         log = journal.directory / f"{DATABASE}-wal"
         return k.JournalRow(
-            str(journal.directory), journal.run, sum(counts), sum(counts) if on_disk is None else on_disk,
-            counts[3] if parked is None else parked, dead, os.stat(log).st_size if log.exists() else 0, commits, error,
+            str(journal.directory), journal.run, sum(counts), max(0, sum(counts) - journal.in_memory()),
+            counts[states.PARKED] + len(journal.parked), dead,
+            os.stat(log).st_size if log.exists() else 0, commits, journal.trouble,
         )  # fmt: skip
 
     async def check_journal(self, _message: k.CheckJournal) -> k.JournalChecked:
@@ -184,7 +195,9 @@ class JournalAnswers:
 
     async def _listed(self, select: str, limit: int | None, *, dead: bool = False) -> list[Listed]:
         found, here, now = chosen(select), restricted(), self._journal.wall()
-        return await self._read(lambda db: list(islice(listed(db, found, now, here, dead=dead), limit)))
+        return await self._read(
+            lambda db: list(islice(listed(db, found, now, here, self._journal.parked, dead=dead), limit))
+        )
 
     async def _read(self, function: Callable[[sqlite3.Connection], A], seconds: float = _SECONDS) -> A:
         def read() -> A:
