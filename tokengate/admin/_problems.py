@@ -13,12 +13,12 @@ _NAMES: Final[Mapping[int, str]] = {
     403: "Refused",
     404: "NoSuchChild UnknownActor UnknownPlugin UnknownProposal UnknownToken UnknownVerb",
     409: """AlreadyPresent AlreadyRestarting AlreadyStarted AmbiguousGate AmbiguousName BudgetExceeded Busy ChildError
-        ChildIsRunning CompensationFailed ControlError DeadlockError GateState IllegalTransition KeyReused LimitExceeded
-        MailboxFull NameTaken NeedsGate NotSteerable PatchedProgram ProposalMade StartFailed TokenExpired TokenFailed
-        TokenGateError TokenRejected TokenTerminated TooManyChildren WorkerDied WorkerError WouldBlock""",
-    422: "BadArguments BadConfig BadOperation BadPolicy BadRequest BadSelector BadSpec BatchMismatch NotPicklable",
+        ChildIsRunning CompensationFailed ControlError DeadlockError GateState IllegalTransition JournalDamaged
+        JournalInUse KeyReused LeftInJournal LimitExceeded MailboxFull NameTaken NeedsGate NewerFormat NotRecovered
+        NotSteerable PatchedProgram ProposalMade StartFailed TokenExpired TokenFailed TokenGateError TokenRejected TokenTerminated TooManyChildren WorkerDied WorkerError WouldBlock""",
+    422: "BadArguments BadConfig BadOperation BadPolicy BadRequest BadSelector BadSpec BatchMismatch NotDurable NotPicklable",
     500: "InternalError RemoteError",
-    503: "ActorDead AuditUnavailable BadStateDirectory NoAnswer Unreachable WaitTimeout",
+    503: "ActorDead AuditUnavailable BadStateDirectory JournalFailed JournalFull NoAnswer Unreachable WaitTimeout",
 }
 
 STATUS: Final[Mapping[str, int]] = {name: status for status, names in _NAMES.items() for name in names.split()}

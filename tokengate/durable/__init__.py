@@ -21,6 +21,8 @@
 #   _schedules.py looks at the clock, and answers the verbs about schedules
 #   _config.py    the sections of `tokengate.toml`
 #   _kinds.py     the nouns
+#   _verbs.py     the answers about rows
+#   _listed.py    rows as selectors, grants and lists see them
 #   _saved.py     what actors have saved
 #   _files.py     the directory: its lock, its reserve
 #   _page.py      the page of a run: its last commit, the tokens whose code runs

@@ -49,7 +49,7 @@ class ScheduleRow:
 
 @attrs.frozen
 class Schedules(Listing[ScheduleRow]):
-    """List schedules: what they submit, when, and what has become of it."""
+    """List schedules, with the times of their firings."""
 
     examples: ClassVar = ("schedules", "schedules 'night*'")
     select: Annotated[
@@ -130,7 +130,7 @@ class JournalRow:
 
 @attrs.frozen
 class Journals(Listing[JournalRow]):
-    """Show the journal of a gate: the tokens that it keeps, and its files.
+    """Show the journal of a gate: its tokens and files.
 
     Raises:
         Refused: the caller may not see all tokens.
@@ -161,7 +161,7 @@ class JournalChecked:
 
 @attrs.frozen
 class CheckJournal(Message[JournalChecked]):
-    """Look at each row of the journal: whether the file is whole, and no bits have changed.
+    """Look at each row, for bits that have changed on disk.
 
     Raises:
         Refused: the caller may not see all tokens.
@@ -270,7 +270,9 @@ class _OnDeadLetters(Change[tuple[DeadLetterRow, ...]]):
 
 @attrs.frozen
 class RetryDeadLetter(_OnDeadLetters):
-    """Submit the work of dead letters again: each as a new token, which has the key of the old one.
+    """Submit the work of dead letters again.
+
+    Each becomes a new token, which has the key of the old one.
 
     Returns:
         The dead letters, each with its successor.
@@ -291,7 +293,7 @@ class RetryDeadLetter(_OnDeadLetters):
 
 @attrs.frozen
 class DiscardDeadLetter(_OnDeadLetters):
-    """Forget dead letters: their keys are free again, and they are no dead letters any more.
+    """Forget dead letters, and free their keys.
 
     Raises:
         BadSelector: the selector cannot be read.

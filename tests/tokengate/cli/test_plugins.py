@@ -94,7 +94,7 @@ def test_help_has_the_text_the_examples_and_the_descriptions_of_the_declaration(
     assert "tokengate tallies [OPTIONS] [SELECTOR]" in listing
     assert "SELECTOR: Which rows" in listing
     plugins = run("help").stdout.partition("Plugins:\n")[2]  # other rooms that this process has imported are there, too
-    assert "  tallies       Show how the tokens of each operation have ended.\n" in plugins
+    assert "  tallies         Show how the tokens of each operation have ended.\n" in plugins
 
 
 def test_a_gate_without_the_plugin_says_which_one_it_needs() -> None:
