@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ def once(ledger: str, number: int) -> int:
 def again(ledger: str, number: int) -> int:
     note(ledger, f"run {number}")
     return number
+
+
+@token(durable=True, idempotent=True)
+def hang(ledger: str, number: int) -> None:
+    note(ledger, f"run {number}")
+    threading.Event().wait()
 
 
 @token(durable=True, idempotent=True)

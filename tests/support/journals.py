@@ -24,12 +24,7 @@ def start(code: str, *args: object, env: dict[str, str] | None = None) -> progra
 
 def rows(directory: Path, what: str = "*", where: str = "1") -> list[dict[str, Any]]:
     """Return rows of tokens on disk, in the order of their uids."""
-    db = sqlite3.connect(f"{(directory / 'journal.db').as_uri()}?mode=ro", uri=True)
-    try:
-        db.row_factory = sqlite3.Row
-        return [dict(row) for row in db.execute(f"SELECT {what} FROM tokens WHERE {where} ORDER BY uid")]
-    finally:
-        db.close()
+    return query(directory, f"SELECT {what} FROM tokens WHERE {where} ORDER BY uid")
 
 
 def all_have_ended(directory: Path) -> bool:
@@ -77,3 +72,27 @@ class Disk:
     def release(self) -> None:
         """Let all go on."""
         self._free.set()
+
+
+def change_bytes(directory: Path, before: bytes, after: bytes) -> None:
+    """Change bytes of the database of a closed journal, as a disk may by itself."""
+    path = directory / "journal.db"
+    content = path.read_bytes()
+    assert len(before) == len(after)
+    assert content.count(before) == 1
+    path.write_bytes(content.replace(before, after))
+
+
+def runs(directory: Path) -> list[dict[str, Any]]:
+    """Return the rows of the openings."""
+    return query(directory, "SELECT * FROM runs ORDER BY run")
+
+
+def query(directory: Path, statement: str) -> list[dict[str, Any]]:
+    """Return rows of the database."""
+    db = sqlite3.connect(f"{(directory / 'journal.db').as_uri()}?mode=ro", uri=True)
+    try:
+        db.row_factory = sqlite3.Row
+        return [dict(row) for row in db.execute(statement)]
+    finally:
+        db.close()

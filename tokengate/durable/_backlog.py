@@ -86,6 +86,7 @@ class Backlog:
         codec: returns what decodes the calls of a token.
         record: makes the record of a row.
         reading: returns a connection that reads, for a `with`.
+        give_up: makes the row with a uid a dead letter, since bits of it have changed.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Backlog:
         codec: Callable[[str, DurableToken[Any]], Codec],
         record: Callable[[int, bool], Record],
         reading: Callable[[], closing[sqlite3.Connection]],
+        give_up: Callable[[int], object],
     ) -> None:
         self._system = system
         self._run = run
@@ -103,6 +105,7 @@ class Backlog:
         self._codec = codec
         self._record = record
         self._reading = reading
+        self._give_up = give_up
         self._lock = threading.RLock()
         # Tokens that wait on disk only, and those of earlier runs; the others are found by their ids.
         self._known: WeakValueDictionary[int, DurableToken[Any]] = WeakValueDictionary()
@@ -163,10 +166,15 @@ class Backlog:
         """Return the token of a row: the object that there is, or a new one, which waits on disk only.
 
         Returns:
-            None if its operation or path is unknown here, or its arguments do not fit; it counts as parked then.
+            None if its operation or path is unknown here, or its arguments do not fit; it counts as parked then. None,
+            too, if bits of the row have changed; it becomes a dead letter.
         """
         with self._lock:
-            token = self.known(row.uid) or self._made(row)
+            token = self.known(row.uid)
+            if token is None and not row.whole:
+                self._give_up(row.uid)
+                return None
+            token = token or self._made(row)
             (self.parked.add if token is None else self.parked.discard)(row.uid)
         return token
 

@@ -136,6 +136,7 @@ class OpenJournal:
             self.codec,
             self._record,
             self.reading,
+            lambda uid: self.call(partial(note_corrupt, uid=uid)),
         )
         self.run = run.number
         self.page = run.page
@@ -259,9 +260,6 @@ class OpenJournal:
 
         On any thread but a loop's.
         """
-        if not row.whole:
-            self.call(lambda db: note_corrupt(db, row.uid))
-            return False
         return self.recover([row]) if row.state == states.BEGUN else self.backlog.offer(row)
 
     def recover(self, rows: Iterable[Row]) -> bool:
