@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,24 @@ from gated_code import LIMIT
 from tokengate.durable._writer import Write, Writer
 
 
-def start(code: str, *args: object, env: dict[str, str] | None = None) -> programs.Program:
+def start(code: str, *args: object, env: dict[str, str] | None = None, piped: bool = False) -> programs.Program:
     """Start a program with the helpers of tests on its path; its arguments are `sys.argv[1:]`."""
+    return programs.Program("-c", code, *map(str, args), env=_environment(env), piped=piped)
+
+
+def traced(code: str, *args: object, options: Sequence[str]) -> tuple[int, str]:
+    """Run a program with strace and these options; return its exit code, and the calls of all its threads in order."""
+    with tempfile.NamedTemporaryFile("r") as trace:
+        command = ["strace", "--follow-forks", "--quiet=all", f"--output={trace.name}", *options]
+        program = [sys.executable, "-c", code, *map(str, args)]
+        env, limit = _environment(None), programs.LIMIT
+        ended = subprocess.run([*command, *program], check=False, env=env, stdout=subprocess.DEVNULL, timeout=limit)
+        return ended.returncode, trace.read()
+
+
+def _environment(env: dict[str, str] | None) -> dict[str, str]:
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    return programs.Program("-c", code, *map(str, args), env={**os.environ, **(env or {}), "PYTHONPATH": path})
+    return {**os.environ, **(env or {}), "PYTHONPATH": path}
 
 
 def rows(directory: Path, what: str = "*", where: str = "1") -> list[dict[str, Any]]:
