@@ -92,14 +92,11 @@ class DurableMailbox(Mailbox):
     # For the journal
 
     def expect(self, rows: Mapping[str | None, Position], ask: Callable[[], object]) -> None:
-        """Note, for fair keys, the first place where rows may be on disk; `ask` has them read."""
+        """Note, for fair keys, the first place where rows may be on disk; `ask` has them read from now on."""
         with self._lock:
-            self._wants_rows = ask
+            self._wants_rows, self._reads = ask, True
             for key, position in rows.items():
                 self._note_rest(key, position)
-            self._ask_for_rows()
-            senders = self._senders_let_in(1)
-        self._follow_up(senders)
 
     def offer(self, token: DurableToken[Any]) -> None:
         """Put a token that waits on disk only where it belongs, unless it has come already.

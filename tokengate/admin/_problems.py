@@ -15,8 +15,10 @@ _NAMES: Final[Mapping[int, str]] = {
     409: """AlreadyPresent AlreadyRestarting AlreadyStarted AmbiguousGate AmbiguousName BudgetExceeded Busy ChildError
         ChildIsRunning CompensationFailed ControlError DeadlockError GateState IllegalTransition JournalDamaged
         JournalInUse KeyReused LeftInJournal LimitExceeded MailboxFull NameTaken NeedsGate NewerFormat NotRecovered
-        NotSteerable PatchedProgram ProposalMade StartFailed TokenExpired TokenFailed TokenGateError TokenRejected TokenTerminated TooManyChildren WorkerDied WorkerError WouldBlock""",
-    422: "BadArguments BadConfig BadOperation BadPolicy BadRequest BadSelector BadSpec BatchMismatch NotDurable NotPicklable",
+        NotSteerable PatchedProgram ProposalMade StartFailed TokenExpired TokenFailed TokenGateError TokenRejected
+        TokenTerminated TooManyChildren WorkerDied WorkerError WouldBlock""",
+    422: """BadArguments BadConfig BadOperation BadPolicy BadRequest BadSelector BadSpec BatchMismatch NotDurable
+        NotPicklable""",
     500: "InternalError RemoteError",
     503: "ActorDead AuditUnavailable BadStateDirectory JournalFailed JournalFull NoAnswer Unreachable WaitTimeout",
 }

@@ -110,7 +110,8 @@ class Backlog:
         # Tokens that wait on disk only, and those of earlier runs; the others are found by their ids.
         self._known: WeakValueDictionary[int, DurableToken[Any]] = WeakValueDictionary()
         self._kept: dict[int, DurableToken[Any]] = {}  # those on disk only with callbacks
-        self._left_by_others: dict[str, dict[str | None, Position]] = {}  # {path: its fair keys}, of earlier runs
+        self._left: dict[str, dict[str | None, Position]] = {}  # {path: its fair keys}, of earlier runs
+        self.unread: set[str] = set()  # paths with rows of earlier runs that are to be read
         self._wanted: SimpleQueue[Place | None] = SimpleQueue()
         self._thread = DaemonThread(self._read, f"{system.name}-journal-reader")
         self._ended: set[int] | None = None  # uids of tokens that have ended since the reader began to read
@@ -128,7 +129,8 @@ class Backlog:
             key: str | None = ""
             while (key := db.execute(_NEXT_FAIR[0], (path, key)).fetchone()[0]) is not None:
                 keys[key] = FIRST
-            self._left_by_others[path] = keys
+            self._left[path] = keys
+        self.unread = {*self._left, *(path for (path,) in db.execute("SELECT path FROM tokens WHERE state = 2"))}
         self._thread.begin()
 
     def close(self, deadline: float) -> None:
@@ -141,22 +143,23 @@ class Backlog:
         with self._lock:
             return [token for token in self._known.values() if token.record is not None and token.record.is_on_disk]
 
-    def look(self) -> None:
-        """Have the rows of earlier runs read whose places are there by now; not on a loop."""
+    def look(self, path: str = "") -> None:
+        """Have the rows of earlier runs read whose places are there by now, of one path or of all; not on a loop."""
         with self._reading() as db:
-            for path in list(self._left_by_others):
-                self._look_at(db, path)
-
-    def _look_at(self, db: sqlite3.Connection, path: str) -> None:
-        row = db.execute(f"SELECT {COLUMNS} FROM tokens WHERE state = 1 AND path = ? LIMIT 1", (path,)).fetchone()
-        if row is None:
-            self._left_by_others.pop(path, None)
-        elif (place := self.target(Row._make(row))[0]) is not None:
-            self.expect(place)
+            for one in [path] if path else list(self.unread):
+                row = db.execute(
+                    f"SELECT {COLUMNS} FROM tokens WHERE state = 1 AND path = ? LIMIT 1", (one,)
+                ).fetchone()
+                place = None if row is None else self.target(Row._make(row))[0]
+                if place is not None:
+                    self.expect(place)
+                    self.room_in(place)
+                if row is None or place is not None:
+                    self.unread.discard(one)
 
     def expect(self, place: Place) -> None:
-        """Let a place have the rows of earlier runs, before it gets new ones."""
-        rows = self._left_by_others.pop(place.path, None)
+        """Note which rows of earlier runs a place has, before it gets new tokens; they are read later."""
+        rows = self._left.pop(place.path, None)
         if rows is not None and isinstance(place.mailbox, DurableMailbox):
             place.mailbox.expect(rows, partial(self.room_in, place))
 

@@ -262,6 +262,15 @@ class OpenJournal:
         """
         return self.recover([row]) if row.state == states.BEGUN else self.backlog.offer(row)
 
+    def go_on(self, path: str = "") -> None:
+        """Have the tokens of earlier runs queued, of one path or of all; those first that had begun."""
+        where = "state = 2 AND uid < ?" + " AND path = ?" * bool(path)
+        values = (self.run << 40, path) if path else (self.run << 40,)
+        with self.reading() as db:
+            begun = db.execute(f"SELECT {COLUMNS} FROM tokens WHERE {where} ORDER BY uid", values).fetchall()
+        self.recover(map(Row._make, begun))
+        self.backlog.look(path)
+
     def recover(self, rows: Iterable[Row]) -> bool:
         """Queue tokens of rows again that had begun in an earlier run, or end those that must not run again.
 
@@ -471,18 +480,14 @@ class OpenJournal:
     # Actors
 
     def entered(self, place: Place) -> None:
-        """Have the messages offered that wait for the actor of a new place, those first that had begun."""
-        if self.backlog.parked:
-            self.later(self._offer_begun, place)
-        else:
-            self.backlog.expect(place)
-
-    def _offer_begun(self, place: Place) -> None:
-        what = f"SELECT {COLUMNS} FROM tokens WHERE state = 2 AND path = ? AND uid < ? ORDER BY uid"
-        with self.reading() as db:
-            found = db.execute(what, (place.path, self.run << 40)).fetchall()
-        self.recover(map(Row._make, found))
+        """Have the messages offered that wait for the actor of a new place."""
         self.backlog.expect(place)
+        if place.path in self.backlog.unread:
+            self.later(self._go_on_at, place.path)
+
+    def _go_on_at(self, path: str) -> None:
+        with suppress(JournalFailed):
+            self.go_on(path)
 
     def saved(self, place: ActorPlace, default: Any, kind: Any) -> Any:
         """Return the state that an actor has saved."""

@@ -20,11 +20,9 @@ from tokengate.durable._inbox import SECONDS, Inbox
 from tokengate.durable._journal import OpenJournal
 from tokengate.durable._keys import attach
 from tokengate.durable._kinds import DeadLetterVerbs, JournalVerbs, ScheduleVerbs
-from tokengate.durable._recovery import go_on
 from tokengate.durable._run import begin_run
 from tokengate.durable._schedule import Schedule
 from tokengate.durable._schedules import Schedules, checked
-from tokengate.durable._store import reader
 from tokengate.durable._verbs import JournalAnswers, answers_of
 from tokengate.durable._writer import Writer
 
@@ -155,11 +153,7 @@ class Journal(Plugin):
         """Go on with what earlier runs have left."""
         assert self._journal is not None
         assert self._schedules is not None
-        db = reader(self._directory)
-        try:
-            go_on(self._journal, db)
-        finally:
-            db.close()
+        self._journal.go_on()
         inbox = Inbox(self._journal)
         inbox.take()
         self._journal.ticker.every(SECONDS, inbox.take)
