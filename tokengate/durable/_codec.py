@@ -161,7 +161,7 @@ class Codec:
             NotDurable: it would not come back as it is.
         """
         try:
-            text = _encode((args, kwargs)) if self._is_sure(args, kwargs) else self._encode_each(args, kwargs)
+            text = _encode((args, kwargs or {})) if self._is_sure(args, kwargs) else self._encode_each(args, kwargs)
         except (TypeError, ValueError):  # of a text that has no form in UTF-8, for one
             text = self._encode_each(args, kwargs)
         if len(text) > LARGEST:

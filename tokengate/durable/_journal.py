@@ -29,7 +29,7 @@ from tokengate._exceptions import JournalFailed, LeftInJournal, NotRecovered
 from tokengate.durable import _states as states
 from tokengate.durable._backlog import COLUMNS, Backlog, Row
 from tokengate.durable._checksums import note_corrupt
-from tokengate.durable._codec import Codec, checksum
+from tokengate.durable._codec import Codec
 from tokengate.durable._keys import Tokens, operation_named, submit_row
 from tokengate.durable._record import Record
 from tokengate.durable._run import Run
@@ -144,6 +144,7 @@ class OpenJournal:
         self.tokens = Tokens(self)
         self._states = SavedStates(run.db, self.directory, lambda also: writer.put(Write("", also=also)))
         self._codecs: dict[str, Codec] = {}  # {operation: what encodes its calls}
+        self._operations: dict[Place, tuple[str, Codec]] = {}  # {place of one: its name, and that}
         self._ended: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self.ticker = Ticker(f"{self.system.name}-journal-ticks")
         self._ends = DaemonThread(self._tell_ends, f"{gate.name}-journal-ends")
@@ -221,17 +222,17 @@ class OpenJournal:
 
     def _accepting(self, token: DurableToken[Any]) -> tuple[DurableToken[Any], Record, tuple[Any, ...]]:
         """Return a token, its record, and its row."""
-        name = operation_of(token)
-        self.backlog.expect(place_of(token))
-        codec, key = self.codec(name, token), token.key
+        place, key = place_of(token), token.key
+        if self.backlog.unread:
+            self.backlog.expect(place)
+        name, codec = self._operations.get(place) or self._call_of(token, place)
         text = codec.encode(token.args, token.kwargs)
-        record = Record(self, self.run << 40 | token.id, idempotent=place_of(token).is_idempotent(token._call))
+        record = Record(self, self.run << 40 | token.id, idempotent=place.is_idempotent(token._call))
         record.fresh = True
+        tags = msgspec.json.encode(dict(token.tags)).decode() if token.tags else "{}"
         row = (
-            record.number, name, token.actor, None if key is None else str(key), fair_text(token), text,
-            checksum(record.number, name, text),
-            token.priority, msgspec.json.encode(dict(token.tags)).decode(), token.parent, None, None, None, None,
-            states.QUEUED, 0, 0, time.time(),
+            record.number, name, place.path, None if key is None else str(key), fair_text(token), text, 0,
+            token.priority, tags, token.parent, None, None, None, None, states.QUEUED, 0, 0, time.time(),
         )  # fmt: skip
         return token, record, row
 
@@ -242,6 +243,14 @@ class OpenJournal:
     def take_back(self, record: Record) -> bool:
         """Take a token out of what is to be written; return False if that is too late."""
         return record.write is not None and self.writer.take_back(record.write)
+
+    def _call_of(self, token: Token[Any], place: Place) -> tuple[str, Codec]:
+        """Return the name of what a token calls, and what encodes its arguments."""
+        name = operation_of(token)
+        codec = self.codec(name, token)
+        if not isinstance(place, ActorPlace):
+            self._operations[place] = name, codec
+        return name, codec
 
     def codec(self, name: str, token: Token[Any]) -> Codec:
         codec = self._codecs.get(name)
@@ -403,10 +412,7 @@ class OpenJournal:
         kept = result if state is TokenState.COMPLETED else None
         row_state = states.STATE_OF[state]
         reason = error.reason if isinstance(error, NotRecovered) else token.reason
-        row = (
-            row_state, time.time(), kept, text, reason, token.attempt, dead,
-            checksum(record.number, row_state, kept, text), record.number,
-        )  # fmt: skip
+        row = row_state, time.time(), kept, text, reason, token.attempt, dead, 0, record.number
         try:
             self.writer.put(Write(END, row, partial(self._end_later, record, token), also))
         except JournalFailed:

@@ -104,7 +104,8 @@ class Writer:
         self._db = run.db
         self._told_failed = failed
         self._thread = DaemonThread(self._work, name)
-        self._ready = threading.Condition()
+        self._lock = threading.RLock()  # a signal handler or a finalizer may put while its thread does
+        self._ready = threading.Condition(self._lock)
         self._queue: deque[Write] = deque()
         self._late: list[Write] = []  # what has found no space
         self._next_try = 0.0
@@ -124,7 +125,7 @@ class Writer:
         Raises:
             JournalFailed: nothing can be written any more.
         """
-        with self._ready:
+        with self._lock:
             if self.error is not None or self._closing:
                 raise self._failure()
             if not self._queue:
@@ -150,7 +151,8 @@ class Writer:
     def disown(self) -> None:
         """Leave the database to the parent, in a forked child, where the thread does not exist."""
         keep_for_ever(self._db)
-        self._ready = threading.Condition()
+        self._lock = threading.RLock()
+        self._ready = threading.Condition(self._lock)
         self.error = RuntimeError("this process was forked from the one that has it; open a gate here, with a journal")
 
     @property
