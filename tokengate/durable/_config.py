@@ -20,13 +20,7 @@ from tokengate.policy._file import Tables
 
 @attrs.frozen
 class JournalRow:
-    """`[journal]`; None: what the code says.
-
-    Attributes:
-        directory: that of the journal.
-        retention: seconds for which ended tokens are kept.
-        aliases: {name of an operation on disk: its name now}.
-    """
+    """`[journal]`: parameters of `Journal` that win over those of the code; None: those hold."""
 
     directory: Path | None = None
     retention: float | None = None
@@ -35,12 +29,7 @@ class JournalRow:
 
 @attrs.frozen
 class ScheduleEntry:
-    """A `[[schedule]]`.
-
-    Attributes:
-        line: where it begins.
-        schedule: what it says.
-    """
+    """A `[[schedule]]`, and the line where it begins."""
 
     line: int
     schedule: Schedule
@@ -72,7 +61,7 @@ _PARAMETERS: Final = tuple(inspect.signature(Schedule).parameters)
 def _journal(tables: Tables, report: Report) -> tuple[JournalRow, ...]:
     for table in tables:
         _check_keys(("journal",), table, _KEYS, report)
-        values = {key: _KEYS[key][0](table[key]) for key in _KEYS.keys() & table.keys()}
+        values: dict[str, Any] = {key: _KEYS[key][0](table[key]) for key in _KEYS.keys() & table.keys()}
         for key in [key for key, value in values.items() if value is None]:
             report.wrong(("journal", key), table[key], _KEYS[key][1])
         return (JournalRow(**values),)

@@ -18,20 +18,19 @@ _SPARSE: Final = {"sparse": True}
 
 @attrs.frozen
 class ScheduleRow:
-    """A schedule. Times are seconds since the epoch.
+    """A schedule.
 
     Attributes:
         name: of the schedule.
         operation: that it submits, `module:qualified name`.
         when: `30 2 * * * Europe/Berlin`, `every 60 s`, or `at 2026-11-28T02:30:00Z`.
-        due: when it submits next; None: never, or it is paused.
-        last: the due time up to which it has submitted; None: it has not.
-        running: uids of its tokens that have not ended.
+        due: seconds since the epoch at which it submits next; None: never, or it is paused.
+        last: seconds since the epoch, the due time up to which it has submitted; None: it has not.
+        running: uid of its newest token, if that has not ended.
         paused: whether it is paused.
         skipped: firings that were left out since the one before had not ended.
-        until: when a pause ends; None: when it is resumed.
-        by: who has paused or resumed it last.
-        reason: why.
+        until: seconds since the epoch at which the pause ends; None: when it is resumed.
+        by, reason: who has paused or resumed it last, and why.
     """
 
     name: str

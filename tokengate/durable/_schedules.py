@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from functools import partial
 from queue import SimpleQueue
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 
@@ -67,9 +67,6 @@ class _State:
         return self.last, self.uid, self.skipped, self.paused, self.by, self.reason
 
 
-_Written: TypeAlias = tuple[_State, list[Row]]
-
-
 def checked(schedules: Iterable[Schedule]) -> tuple[Schedule, ...]:
     """Return schedules, or raise `ValueError` if their names are not unique."""
     found: dict[str, Schedule] = {}
@@ -101,7 +98,8 @@ class Schedules:
 
     def take(self, schedules: Iterable[Schedule]) -> None:
         """Have these schedules soon in the place of those before."""
-        self._ask(partial(self._take, schedules))
+        self._asked.put(partial(self._take, schedules))
+        self._now()
 
     def _ask(self, function: Callable[[], T]) -> Reply[T]:
         reply: Reply[T] = Reply()
@@ -149,52 +147,56 @@ class Schedules:
         self._looked = now
         due = [one for one in self._states.values() if one.look <= now]
         running = self._running(due)
-        decided = [(one, *_decided(one, now, missed, one.schedule.name in running)) for one in due]
-        self._states.update((one.schedule.name, after) for one, after, begins in decided if after.saved == one.saved)
-        changed = [(one, after, begins) for one, after, begins in decided if after.saved != one.saved]
-        for one, reply in [(one, self._write(after, begins)) for one, after, begins in changed]:
-            try:
-                self._note(reply)
-            except JournalFailed:
-                raise
-            except Exception:
-                _logger.exception("schedule '%s' could not submit; it is tried again", one.schedule.name)
-                self._states[one.schedule.name] = attrs.evolve(one, look=now + _LATE)
+        changed = []
+        for one in due:
+            after, begins = _decided(one, now, missed, one.schedule.name in running)
+            if after.saved != one.saved:
+                changed.append((after, begins))
+            else:
+                self._states[one.schedule.name] = after
+        try:
+            self._write(changed)
+        except JournalFailed:
+            raise
+        except Exception:
+            _logger.exception("schedules could not submit; they are tried again")
+            for one, _ in changed:
+                before = self._states[one.schedule.name]
+                self._states[one.schedule.name] = attrs.evolve(before, look=now + _LATE)
 
     def _running(self, some: Iterable[_State]) -> set[str]:
         """Return the names of those whose newest token has not ended."""
         uids = {one.uid: one.schedule.name for one in some if one.uid is not None}
         if not uids:
             return set()
-        with self._journal.reading() as db:
-            return {name for uid, name in uids.items() if _is_open(db, uid)}
+        with self._journal.reading() as db:  # a row that was removed had ended
+            open_one = "SELECT 1 FROM tokens WHERE uid = ? AND state < ?"
+            return {name for uid, name in uids.items() if db.execute(open_one, (uid, states.COMPLETED)).fetchone()}
 
-    def _write(self, one: _State, begins: Iterable[float]) -> Reply[_Written]:
-        """Have tokens of a schedule written, and its state, in one commit."""
-        schedule = one.schedule
+    def _write(self, changed: list[tuple[_State, tuple[float, ...]]]) -> None:
+        """Write states of schedules, each with the tokens that begin, in one commit; then have these begin."""
 
-        def write(db: sqlite3.Connection) -> _Written:
-            rows, uid = [], one.uid
-            for due in begins:
-                key, tags = f"schedule/{schedule.name}@{stamp(due)}", {"schedule": schedule.name, "due": stamp(due)}
-                uid, is_new = self._journal.submit_row(
-                    db, schedule.operation, schedule.arguments,
-                    key=key, tags={**schedule.tags, **tags}, priority=schedule.priority,
-                )  # fmt: skip
-                if is_new:
-                    rows.append(Row(*db.execute(f"SELECT {COLUMNS} FROM tokens WHERE uid = ?", (uid,)).fetchone()))
-            after = attrs.evolve(one, uid=uid)
-            db.execute(_WRITE, (schedule.name, schedule.spec, *after.saved))
-            return after, rows
+        def write(db: sqlite3.Connection) -> list[tuple[_State, list[Row]]]:
+            return [self._written(db, one, begins) for one, begins in changed]
 
-        return self._journal.call(write)
+        for one, rows in self._journal.call(write).result() if changed else ():
+            self._states[one.schedule.name] = one
+            for row in rows:
+                self._journal.offer(row)
 
-    def _note(self, reply: Reply[_Written]) -> None:
-        """Wait until it is on disk, and have the tokens begin."""
-        one, rows = reply.result()
-        self._states[one.schedule.name] = one
-        for row in rows:
-            self._journal.offer(row)
+    def _written(self, db: sqlite3.Connection, one: _State, begins: tuple[float, ...]) -> tuple[_State, list[Row]]:
+        schedule, rows = one.schedule, []
+        for due in begins:
+            key, tags = f"schedule/{schedule.name}@{stamp(due)}", {"schedule": schedule.name, "due": stamp(due)}
+            uid, is_new = self._journal.submit_row(
+                db, schedule.operation, schedule.arguments,
+                key=key, tags={**schedule.tags, **tags}, priority=schedule.priority,
+            )  # fmt: skip
+            one = attrs.evolve(one, uid=uid)
+            if is_new:
+                rows.append(Row(*db.execute(f"SELECT {COLUMNS} FROM tokens WHERE uid = ?", (uid,)).fetchone()))
+        db.execute(_WRITE, (schedule.name, schedule.spec, *one.saved))
+        return one, rows
 
     # Answers of verbs
 
@@ -213,7 +215,7 @@ class Schedules:
                     f"token {text_of(one.uid or 0)} of schedule '{message.name}' has not ended, and its overlap is not "
                     "'allow'; wait, or terminate it"
                 )
-            self._note(self._write(one, (self._journal.wall(),)))
+            self._write([(one, (self._journal.wall(),))])
             return one
 
         return await self._act(message.name, run)
@@ -251,7 +253,7 @@ class Schedules:
             before = self._known(name)
             after = change(before)
             if after is not before:
-                self._note(self._write(after, ()))
+                self._write([(after, ())])
                 self._look()
             return self._rows([self._states[name]])[0]
 
@@ -289,15 +291,8 @@ def _decided(one: _State, now: float, missed: float, running: bool) -> tuple[_St
         return attrs.evolve(one, look=one.paused), ()
     missed = now if one.paused is not None else max(missed, min(one.missed, now))
     found = decide(one.schedule.times, one.schedule.name, one.last, now, missed=missed, running=running)
-    skipped = one.skipped + found.skipped
-    return attrs.evolve(
-        one, last=found.last, skipped=skipped, paused=None, look=found.look, missed=missed
-    ), found.begins
-
-
-def _is_open(db: sqlite3.Connection, uid: int) -> bool:
-    row = db.execute("SELECT state FROM tokens WHERE uid = ?", (uid,)).fetchone()
-    return row is not None and row[0] < states.COMPLETED  # one that was removed had ended
+    after = attrs.evolve(one, last=found.last, skipped=one.skipped + found.skipped, paused=None)
+    return attrs.evolve(after, look=found.look, missed=missed), found.begins
 
 
 def _shown(one: _State, running: bool) -> k.ScheduleRow:
