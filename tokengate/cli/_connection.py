@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self
 
 import click
@@ -31,12 +33,14 @@ class Connection:
 
     Attributes:
         wait_approval: seconds for which the command waits for another person's approval; None: not at all.
+        files: a module whose `ask(directory, message)` answers, and the directory; None: the gate does.
         timeout: seconds for which it waits for the gate, to connect and for each answer.
     """
 
     def __init__(self, gate: str | None, output: str) -> None:
         self.output = output
         self.wait_approval: float | None = None
+        self.files: tuple[str, Path] | None = None
         self.timeout = 10.0
         self._gate = gate
         self._client: ControlClient | None = None
@@ -56,6 +60,9 @@ class Connection:
 
     def ask(self, message: Message[Any]) -> Any:
         """Return the gate's answer."""
+        if self.files is not None:
+            module, directory = self.files
+            return importlib.import_module(module).ask(directory, message)
         return self._connected().ask(message)
 
     def follow(self, stream: Stream) -> Source:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
 import attrs
 import click
@@ -35,8 +36,21 @@ from tokengate.control.registry._verbs import help_of, metas_of
 M = TypeVar("M", bound=Message[Any])
 
 
+_STATE_DIR: Final = click.Option(
+    ["--state-dir"],
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Use the files in this directory, which no gate has open.",
+)
+
+
 def command_of(
-    message: type[M], act: Callable[[Connection, M], None], *, name: str = "", one_of: Sequence[str] = ()
+    message: type[M],
+    act: Callable[[Connection, M], None],
+    *,
+    name: str = "",
+    one_of: Sequence[str] = (),
+    offline: str = "",
 ) -> click.Command:
     """Return the command of a verb; its help is the text of the message, with the examples.
 
@@ -45,6 +59,7 @@ def command_of(
         act: sends a message, and prints the answer.
         name: of the command; empty for the name that the message has.
         one_of: fields of which at least one must be given.
+        offline: module that answers for a directory; see `Kind`.
     """
     name = name or message.command or verb_of(message)
     parameters, metas = parameters_of(message), metas_of(message)
@@ -55,9 +70,12 @@ def command_of(
     ]
     if issubclass(message, OnTokens | OnActor | OnChild):
         parameters.append(WAIT_APPROVAL)
+    if offline:
+        parameters.append(_STATE_DIR)
 
     @connected
     def call(connection: Connection, /, **given: Any) -> None:
+        connection.files = (offline, directory) if (directory := given.pop("state_dir", None)) else None
         connection.wait_approval = given.pop("wait_approval", None)
         fields = {field: value for field, value in given.items() if value not in (None, (), {})}
         if one_of and not fields.keys() & set(one_of):
@@ -77,14 +95,14 @@ def command_of(
 
 def commands_of(kind: Kind) -> list[click.Command]:
     """Return the commands of a noun: one lists them, and a group has those for one of them."""
-    listing = command_of(kind.rows, show_answer, name=kind.plural)
+    listing = command_of(kind.rows, show_answer, name=kind.plural, offline=kind.offline)
     if not kind.verbs:
         return [listing]
     examples = [example for verb in kind.verbs for example in verb.examples]
     text = f"Steer one of the {kind.plural}.", f"'tokengate {kind.plural}' lists them."
     group = click.Group(kind.noun, help=help_text(*text, examples=examples))
     for verb in kind.verbs:
-        group.add_command(command_of(verb, show_answer, name=kind.action(verb)))
+        group.add_command(command_of(verb, show_answer, name=kind.action(verb), offline=kind.offline))
     return [listing, group]
 
 

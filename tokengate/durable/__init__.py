@@ -22,6 +22,7 @@
 #   _config.py    the sections of `tokengate.toml`
 #   _kinds.py     the nouns
 #   _verbs.py     the answers about rows
+#   _offline.py   the same verbs, while no gate has the journal open
 #   _listed.py    rows as selectors, grants and lists see them
 #   _saved.py     what actors have saved
 #   _files.py     the directory: its lock, its reserve

@@ -167,25 +167,8 @@ class OpenJournal:
         return time.time()
 
     def call(self, function: Callable[[sqlite3.Connection], T]) -> Reply[T]:
-        """Have a function called by the writer within its transaction, with the connection.
-
-        It runs no code of users. If it raises, what it has written is undone; the others of the transaction are not.
-
-        Returns:
-            its result, or its error, after the commit.
-
-        Raises:
-            JournalFailed: nothing can be written any more.
-        """
-        reply: Reply[T] = Reply()
-        result: T | None = None
-
-        def write(db: sqlite3.Connection) -> None:
-            nonlocal result
-            result = function(db)
-
-        self.writer.put(Write(write, (), lambda error: reply._set(result, error)))
-        return reply
+        """Have a function called by the writer within its transaction; see `Writer.call`."""
+        return self.writer.call(function)
 
     @property
     def parked(self) -> Collection[int]:

@@ -304,14 +304,31 @@ class DiscardDeadLetter(_OnDeadLetters):
 
 
 _PLUGIN: Final = "Journal(directory)"
+_OFFLINE: Final = "tokengate.durable._offline"
 
-JOURNAL: Final = declare(Kind("journal", JournalRow, Journals, (CheckJournal,), plugin=_PLUGIN))
-DURABLE_TOKEN: Final = declare(Kind("durable-token", DurableTokenRow, DurableTokens, (), plugin=_PLUGIN))
+JOURNAL: Final = declare(Kind("journal", JournalRow, Journals, (CheckJournal,), plugin=_PLUGIN, offline=_OFFLINE))
+DURABLE_TOKEN: Final = declare(
+    Kind("durable-token", DurableTokenRow, DurableTokens, (), plugin=_PLUGIN, offline=_OFFLINE)
+)
 DEAD_LETTER: Final = declare(
-    Kind("dead-letter", DeadLetterRow, DeadLetters, (RetryDeadLetter, DiscardDeadLetter), plugin=_PLUGIN)
+    Kind(
+        "dead-letter",
+        DeadLetterRow,
+        DeadLetters,
+        (RetryDeadLetter, DiscardDeadLetter),
+        plugin=_PLUGIN,
+        offline=_OFFLINE,
+    )
 )
 SCHEDULE: Final = declare(
-    Kind("schedule", ScheduleRow, Schedules, (RunSchedule, PauseSchedule, ResumeSchedule), plugin=_PLUGIN)
+    Kind(
+        "schedule",
+        ScheduleRow,
+        Schedules,
+        (RunSchedule, PauseSchedule, ResumeSchedule),
+        plugin=_PLUGIN,
+        offline=_OFFLINE,
+    )
 )
 KINDS: Final = (JOURNAL, DURABLE_TOKEN, DEAD_LETTER, SCHEDULE)
 

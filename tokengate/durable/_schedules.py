@@ -28,6 +28,7 @@ from tokengate.durable._keys import operation_named
 from tokengate.durable._record import text_of
 from tokengate.durable._schedule import Schedule
 from tokengate.durable._schedule_times import decide, stamp
+from tokengate.policy._policies import PlaceName
 
 T = TypeVar("T")
 
@@ -265,10 +266,11 @@ class Schedules:
             raise BadRequest(f"there is no schedule '{name}'; 'tokengate schedules' lists them")
         return self._states[name]
 
-    def _place(self, operation: str) -> Place | str:
-        known = operation_named(operation)
-        path = f"operations/{operation.rpartition(':')[2]}"
-        return path if known is None else self._journal.gate._operations[known._spec]
+    def _place(self, operation: str) -> Place | PlaceName:
+        known, name = operation_named(operation), operation.rpartition(":")[2]
+        return (
+            PlaceName(name, f"operations/{name}", "") if known is None else self._journal.gate._operations[known._spec]
+        )
 
     def _rows(self, some: Iterable[_State]) -> list[k.ScheduleRow]:
         running = self._running(some)

@@ -10,16 +10,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
+from actors import Reply
 from actors.lowlevel import DaemonThread, waking_together
 from tokengate._exceptions import JournalFailed, JournalFull
 from tokengate.durable._codec import checksum
 from tokengate.durable._files import keep_for_ever, of_this_process
 from tokengate.durable._run import Run
 from tokengate.durable._states import BEGUN
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("tokengate.durable")
 
@@ -140,6 +143,27 @@ class Writer:
             except ValueError:
                 return False
             return True
+
+    def call(self, function: Callable[[sqlite3.Connection], T]) -> Reply[T]:
+        """Have a function called within a transaction, with the connection.
+
+        It runs no code of users. If it raises, what it has written is undone; the others of the transaction are not.
+
+        Returns:
+            its result, or its error, after the commit.
+
+        Raises:
+            JournalFailed: nothing can be written any more.
+        """
+        reply: Reply[T] = Reply()
+        result: T | None = None
+
+        def write(db: sqlite3.Connection) -> None:
+            nonlocal result
+            result = function(db)
+
+        self.put(Write(write, (), lambda error: reply._set(result, error)))
+        return reply
 
     def close(self, deadline: float) -> bool:
         """Write what is left, and end; return whether that was done by the deadline, in seconds of `time.monotonic`."""

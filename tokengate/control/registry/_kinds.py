@@ -35,6 +35,7 @@ class Kind:
         plugin: how to make the plugin that answers, such as `Journal(directory)`, for the error of a gate without it;
             empty for a noun of every gate, whose messages are among `VERBS`.
         derived: whether its commands are derived; those of some rooms of ours are written by hand.
+        offline: module whose `ask(directory, message)` answers while no gate has a directory open; empty: none does.
     """
 
     noun: str
@@ -43,6 +44,7 @@ class Kind:
     verbs: tuple[type[Message[Any]], ...] = ()
     plugin: str = attrs.field(default="", kw_only=True)
     derived: bool = attrs.field(default=True, kw_only=True)
+    offline: str = attrs.field(default="", kw_only=True)
 
     @property
     def messages(self) -> tuple[type[Message[Any]], ...]:

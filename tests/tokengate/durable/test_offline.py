@@ -1,0 +1,168 @@
+"""The verbs about a journal that no gate has open: under its lock, through the door of the gate that had it last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import journals
+import pytest
+from callers import OWN, grants
+from charges import charge
+from click.testing import CliRunner, Result
+from durable_operations import add, note, noted
+
+from tokengate import Gate
+from tokengate.audit import read
+from tokengate.audit._verify import verify
+from tokengate.cli import main
+from tokengate.durable import Journal, Schedule
+from tokengate.durable import _kinds as k
+from tokengate.durable._offline import ask
+from tokengate.errors import BadRequest, BadStateDirectory, JournalInUse, Refused
+
+Leave = Callable[[str], Path]
+
+
+@pytest.fixture
+def leave(tmp_path: Path) -> Leave:
+    """Have a gate leave two dead letters, a schedule, and an audit log beside the journal; return its directory."""
+
+    def leave(more: str = "") -> Path:
+        file, directory = tmp_path / "tokengate.toml", tmp_path / "journal"
+        file.touch(0o600)
+        file.write_text(f'{more}\n[audit]\npath = "{tmp_path / "audit"}"\n')
+        journal = Journal(directory, schedules=[Schedule("nightly", add, (1, 2), every=3_600)])
+        with Gate("shop", config=file, plugins=[journal], control_socket=False):
+            for order in range(2):
+                with pytest.raises(ValueError, match="no bank"):
+                    charge.submit(str(tmp_path / "ledger"), order).result(10)
+        return directory
+
+    return leave
+
+
+def audited(directory: Path) -> list[dict[str, Any]]:
+    """Return the records of verbs in the log beside a journal, which is whole."""
+    assert verify(directory.parent / "audit", None, None).problems == ()
+    return [one for one in read(directory.parent / "audit") if one.get("verb") or one["kind"] == "outcome"]
+
+
+def test_what_is_on_disk_is_listed(leave: Leave, tmp_path: Path) -> None:
+    """Case 40. Without a run of its own."""
+    directory = leave("")
+
+    (row,) = ask(directory, k.Journals())
+    (nightly,) = ask(directory, k.Schedules())
+
+    assert (row.directory, row.run, row.open, row.dead) == (str(directory), 1, 0, 2)
+    assert [one.reason for one in ask(directory, k.DeadLetters())] == ["failed", "failed"]
+    assert len(ask(directory, k.DurableTokens("tenant=acme"))) == 2
+    assert ask(directory, k.CheckJournal()).damaged == ()
+    assert (nightly.name, nightly.when, nightly.paused) == ("nightly", "every 3600 s", False)
+    assert ask(directory, k.Journals()) == (row,)
+
+
+def test_what_is_changed_holds_at_the_next_opening(leave: Leave, tmp_path: Path) -> None:
+    """Case 40. A retried dead letter runs then; a schedule stays paused; both are in the audit chain, `offline`."""
+    directory = leave("")
+    note(str(tmp_path / "ledger"), "bank")
+
+    rows = ask(directory, k.RetryDeadLetter("*", reason="the bank is back"))
+    paused = ask(directory, k.PauseSchedule("nightly", reason="moving the disks"))
+
+    assert [row.successor[:2] for row in rows] == ["2.", "2."]
+    assert (paused.paused, paused.by, paused.reason) == (True, f"uid:{OWN}", "moving the disks")
+    found = audited(directory)
+    assert [(one["verb"], one["via"], one["principal"]) for one in found if one["kind"] == "intent"] == [
+        ("retry_dead_letter", "offline", f"uid:{OWN}"),
+        ("pause_schedule", "offline", f"uid:{OWN}"),
+    ]
+    assert [one["outcome"] for one in found if one["kind"] == "outcome"] == [{"done": 1}, {"done": 1}]
+    journal = Journal(directory, schedules=[Schedule("nightly", add, (1, 2), every=3_600)])
+    with Gate("shop", plugins=[journal], control_socket=False):
+        for row in rows:
+            assert journal.attach(row.successor).result(10) in (0, 1)
+        assert journal.schedules.list()[0].paused
+        assert journal.dead_letters.list() == ()
+        assert noted(tmp_path / "ledger")[2] == "bank"
+
+
+def test_a_schedule_is_run_and_resumed(leave: Leave) -> None:
+    """Case 40. Its token waits for the next opening."""
+    directory = leave("")
+    ask(directory, k.PauseSchedule("nightly"))
+
+    assert not ask(directory, k.ResumeSchedule("nightly")).paused
+    assert ask(directory, k.RunSchedule("nightly")).running
+    with pytest.raises(BadRequest, match="has not ended"):
+        ask(directory, k.RunSchedule("nightly"))
+    (row,) = journals.rows(directory, where="state = 1")
+    assert (row["operation"], row["arguments"]) == ("durable_operations:add", b"[[1,2],{}]")
+
+
+def test_a_gate_that_is_open_keeps_others_out(tmp_path: Path) -> None:
+    """Case 40. Also from a list."""
+    directory = tmp_path / "journal"
+    with Gate("shop", plugins=[Journal(directory)], control_socket=False):
+        for message in (k.Journals(), k.RetryDeadLetter("*")):
+            with pytest.raises(JournalInUse, match="shop"):
+                ask(directory, message)
+    assert ask(directory, k.DeadLetters()) == ()
+
+
+def test_a_directory_without_a_journal_is_left_as_it_is(tmp_path: Path) -> None:
+    """Nothing is made there."""
+    with pytest.raises(BadStateDirectory, match="has no journal"):
+        ask(tmp_path, k.Journals())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_grants_of_the_gate_decide(leave: Leave) -> None:
+    """Case 40. Of one that names an operation, only verbs on that; refusals are in the chain."""
+    user = f"uid:{OWN}"
+    directory = leave(grants((user, "viewer"), (user, "operate", "operation=charge"), ("process", "admin")))
+
+    with pytest.raises(Refused, match="terminate"):
+        ask(directory, k.DiscardDeadLetter("*", reason="done by hand"))
+    with pytest.raises(Refused, match="operations/add"):
+        ask(directory, k.PauseSchedule("nightly"))
+    assert len(ask(directory, k.RetryDeadLetter("*"))) == 2
+    assert ("discard_dead_letter", "refused") in [(one.get("verb"), one["kind"]) for one in audited(directory)]
+    (directory.parent / "tokengate.toml").unlink()
+    with pytest.raises(Exception, match="cannot be read"):
+        ask(directory, k.DeadLetters())
+
+
+def test_a_dry_run_changes_nothing(leave: Leave) -> None:
+    """It says whether the caller may."""
+    directory = leave("")
+
+    with pytest.raises(Exception, match="a dry run"):
+        ask(directory, k.DiscardDeadLetter("*", dry_run=True))
+    assert len(ask(directory, k.DeadLetters())) == 2
+
+
+def test_a_log_that_cannot_be_written_prevents_a_change(leave: Leave) -> None:
+    """Case 40. As at a gate that is open."""
+    directory = leave("")
+    (directory.parent / "audit").write_text("")
+
+    with pytest.raises(Exception, match="audit"):
+        ask(directory, k.DiscardDeadLetter("*"))
+    assert len(ask(directory, k.DeadLetters())) == 2
+
+
+def test_commands_take_the_directory(leave: Leave) -> None:
+    """Case 40. `--state-dir` of each derived command of these nouns."""
+    directory = leave("")
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(main, [*words, "--state-dir", str(directory)])
+
+    assert "charge" in run("dead-letters").output
+    assert run("journal", "check").exit_code == 0
+    result = run("dead-letter", "discard", "*", "--reason", "done by hand")
+    assert (result.exit_code, result.output.count("charges:charge")) == (0, 2)
+    assert run("dead-letter", "retry", "*").exit_code != 0

@@ -1,0 +1,212 @@
+"""The verbs about a journal that no gate has open: under its lock, through the door of the gate that had it last."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple, TypeVar
+
+import attrs
+import msgspec
+import trio
+
+from actors import Reply
+from tokengate._exceptions import BadStateDirectory
+from tokengate.authority._authority import Authority
+from tokengate.authority._file import APPROVALS, AUDIT, GRANTS
+from tokengate.config._file import read_file
+from tokengate.control._admission import Caller
+from tokengate.control._exceptions import ProposalMade
+from tokengate.control._validation import checked
+from tokengate.control.inspection._selector import parse
+from tokengate.control.messages import Message, verb_of
+from tokengate.durable._files import OwnedDirectory
+from tokengate.durable._keys import submit_row
+from tokengate.durable._run import begin_run
+from tokengate.durable._schedule_times import Times
+from tokengate.durable._schedules import _COLUMNS, Schedules, _State
+from tokengate.durable._store import DATABASE, reader
+from tokengate.durable._verbs import JournalAnswers, answers_of
+from tokengate.durable._writer import Writer
+from tokengate.policy._policies import PlaceName
+
+T = TypeVar("T")
+
+_CLOSE_SECONDS: Final = 60.0
+_LAST: Final = "SELECT run, gate, config, audit FROM runs WHERE gate IS NOT NULL ORDER BY run DESC LIMIT 1"
+
+
+def ask(directory: Path, message: Message[Any]) -> Any:
+    """Answer a verb about the journal of a directory.
+
+    Raises:
+        BadStateDirectory: there is none, or it belongs to another user.
+        JournalInUse: a gate has it.
+        Refused, AuditUnavailable: the gate that had it last would not let this user do it, or record it.
+        TokenGateError: of the verb.
+    """
+    try:
+        owner = os.stat(directory / DATABASE)
+    except OSError as error:
+        remedy = "name the directory of Journal(directory), as its owner or root"
+        raise BadStateDirectory(str(directory), f"it has no journal: {error.strerror}", remedy) from None
+    user, group = os.geteuid(), os.getegid()
+    if user == 0:  # what root makes here is the gate's
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+    try:
+        with closing(_ClosedJournal(OwnedDirectory(directory, "offline"))) as journal:
+            return trio.run(
+                _answered, checked(message), journal, Caller(f"uid:{user}", user, frozenset(os.getgroups()), "offline")
+            )
+    finally:
+        if user == 0:
+            os.seteuid(user)
+            os.setegid(group)
+
+
+async def _answered(message: Message[Any], journal: Any, caller: Caller) -> Any:
+    door = _door(journal.last)
+    answer, error = None, None
+    try:
+        admission = await door.admit(message, caller)
+        with admission.at_work():
+            try:
+                answers = answers_of(JournalAnswers(journal), _StoredSchedules(journal))
+                answer = await getattr(answers, verb_of(type(message)))(admission.message)
+            except BaseException as raised:
+                error = raised
+                raise
+            finally:
+                admission.done(answer, error)
+    except ProposalMade:
+        raise ProposalMade(
+            "nothing was done: a dry run, which you may do; without a gate, there is no proposal", 0
+        ) from None
+    finally:
+        door.recorder.close()
+    return answer
+
+
+class _LastRun(NamedTuple):
+    """The opening of a journal that names who may do what, and where that is recorded."""
+
+    run: int = 0
+    gate: str = "offline"
+    config: str | None = None
+    audit: str | None = None
+
+
+def _door(last: _LastRun) -> Authority:
+    """Return the door of the gate that had a journal last."""
+    nothing: Any = SimpleNamespace(
+        clock=time.monotonic, live={}, system_host=None, place_at=lambda _path: None, publish=lambda _event: None
+    )
+    door = Authority(nothing, last.gate)
+    if last.config is not None:
+        config = read_file(Path(last.config), parse, only=(GRANTS, APPROVALS, AUDIT))
+        door.prepare(config)()
+    if last.audit is not None:
+        door.recorder.record_to(Path(last.audit), None, strict=door.recorder.log is not None)
+    return door
+
+
+class _ClosedJournal:
+    """A journal that no gate has open. What changes it begins a run, in which no token runs."""
+
+    parked: tuple[int, ...] = ()
+    trouble = ""
+
+    def __init__(self, owned: OwnedDirectory) -> None:
+        self.directory = owned.path
+        self._owned = owned
+        self._writer: Writer | None = None
+        try:
+            with self.reading() as db:
+                self.last = _LastRun(*(db.execute(_LAST).fetchone() or ()))
+        except BaseException:
+            owned.close()
+            raise
+        self.run = self.last.run
+        self.system: Any = SimpleNamespace(ids=itertools.count(1))
+        self.due: Any = SimpleNamespace(note=lambda _due: None)
+
+    def close(self) -> None:
+        """Write what is left, and give the lock back."""
+        if self._writer is None:
+            self._owned.close()
+        else:
+            self._writer.close(time.monotonic() + _CLOSE_SECONDS)
+
+    submit_row = submit_row
+
+    def reading(self) -> closing[sqlite3.Connection]:
+        """Return a connection that reads, for a `with`."""
+        return closing(reader(self.directory))
+
+    def call(self, function: Callable[[sqlite3.Connection], T]) -> Reply[T]:
+        """Have a function called within a transaction of the writer."""
+        if self._writer is None:
+            last = self.last
+            run = begin_run(self._owned, last.gate, _path(last.config), _path(last.audit))
+            self.run = run.number
+            self._writer = Writer(run, "journal", lambda _error: None)
+            self._writer.open()
+        return self._writer.call(function)
+
+    def wall(self) -> float:
+        """Return the wall time."""
+        return time.time()
+
+    def in_memory(self) -> int:
+        """Return how many of its tokens are in memory: none."""
+        return 0
+
+    def offer_new(self, uids: Sequence[int]) -> None:
+        """Leave tokens to the next opening."""
+
+    def offer(self, row: object) -> None:
+        """Leave a token to the next opening."""
+
+
+class _Stored:
+    """A schedule as the journal has it: with its times, and what it submits."""
+
+    def __init__(self, name: str, spec: str) -> None:
+        self.name, self.spec = name, spec
+        self.operation, arguments, self.priority, self.tags, times = msgspec.json.decode(spec)
+        self.arguments = arguments.encode()
+        self.times = Times(**times)
+
+
+class _StoredSchedules(Schedules):
+    """The schedules of a journal that no gate has open; nothing is submitted that was not asked for."""
+
+    def __init__(self, journal: Any) -> None:
+        super().__init__(journal)
+        self._now = lambda: Thread(target=self._tick).start()
+        with journal.reading() as db:
+            rows = db.execute(f"SELECT name, spec, {', '.join(_COLUMNS)} FROM schedules WHERE spec IS NOT NULL")
+            for name, spec, *state in rows.fetchall():
+                one = _State(_Stored(name, spec), *state)  # type: ignore[arg-type]
+                due = next(one.schedule.times.after(one.last, one.last), math.inf)
+                self._states[name] = attrs.evolve(one, look=due)
+
+    def _look(self) -> None:
+        """Leave what is due to the next opening."""
+
+    def _place(self, operation: str) -> PlaceName:
+        name = operation.rpartition(":")[2]
+        return PlaceName(name, f"operations/{name}", "")
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
