@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias, TypeGuard
 
 from actors.mailboxes._fair_lanes import fair_text
 from actors.mailboxes._mailbox import ACCEPTED, Drainer, Mailbox, Put
+from actors.mailboxes._rule import Rule
 from actors.tokens._lifecycle import TokenState
 from actors.tokens._token import DurableToken, Token
 
@@ -46,6 +47,8 @@ class DurableMailbox(Mailbox):
             if record.follows:
                 token._place.system.journal.join(token)
                 return ACCEPTED
+            if record.due is not None and self.put_off(token):
+                return ACCEPTED
             if self._rest:
                 return self._put_slowly(token, room)
         return super().put(token, room)
@@ -59,6 +62,30 @@ class DurableMailbox(Mailbox):
         if room is not None:
             token._place.begin_acceptance(token, room)  # type: ignore[attr-defined]  # a `DurablePlace`
         return Put.FULL
+
+    def put_again(self, token: Token[Any], delay: Rule, *, comes: bool = False) -> bool:
+        record = token.record if isinstance(token, DurableToken) else None
+        if record is not None and record.try_again(token, getattr(delay, "at", 0.0)):
+            return True
+        return super().put_again(token, delay, comes=comes)
+
+    def put_off(self, token: DurableToken[Any]) -> bool:
+        """Leave a token, which is in no mailbox, on disk until it is due; return False if that is so by now."""
+        with self._lock:
+            record: Any = token.record
+            if record.due is None:
+                return False
+            token._phase = TokenState.QUEUED
+            if token.queued_at is None:
+                token.queued_at = token._place.system.clock()
+            record.leave(token)
+            return True
+
+    def note_due(self, token: DurableToken[Any]) -> None:
+        """Note that the time of a token has come, which may not be left on disk yet."""
+        with self._lock:
+            record: Any = token.record
+            record.due = None
 
     def enter_with(self, drainer: Drainer, token: Token[Any]) -> bool:
         return not isinstance(token, DurableToken) and super().enter_with(drainer, token)

@@ -47,6 +47,9 @@ class DurablePlace(Place):
         token = make_token(self, operation, call, args, kwargs, priority, tags, kind)
         assert isinstance(token, DurableToken)
         token.record = token.key = None
+        policy = token._extras.policy
+        if policy is not None:
+            policy.outlive_sender()
         return token
 
     def _wait_for_room(self, token: Token[Any]) -> None:

@@ -261,6 +261,19 @@ class TokenRecord(Protocol):
         """Have the end written, after `end` was interrupted by a signal handler."""
         ...
 
+    @property
+    def due(self) -> float | None:
+        """The wall time before which it is not to be in a mailbox; None: now."""
+        ...
+
+    def try_again(self, token: Any, at: float, /) -> bool:
+        """Write that a further attempt follows, at a time of the clock; return whether the token waits on disk."""
+        ...
+
+    def puts_off(self, token: Any, error: BaseException, /) -> bool:
+        """Tell whether an error of its code asks to call it again later; then the token is queued until then."""
+        ...
+
     def find_step(self, path: str, /) -> tuple[int, Any]:
         """Return the count of a step that the token's code begins, and a `Reply` with its value, or None."""
         ...

@@ -508,6 +508,8 @@ class DurableToken(Token[T]):
                 result = record.encode(self, value)
             except NotDurable as refusal:
                 state, value, error = TokenState.FAILED, None, refusal
+        if error is not None and record.puts_off(self, error):
+            return False
         if policy is not None:
             end = policy.end(self, state, value, error)
             if end is None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from actors import AsyncioActor, BaseActor, CpuActor, IoActor, ProcessActor, Token
-from tokengate import Gate, token
-from tokengate.durable import step
+from tokengate import Gate, Policy, Retry, current_token, token
+from tokengate.durable import Snooze, step
 from tokengate.types import AsyncOperation, Operation
 
 
@@ -357,3 +357,54 @@ class Sender:
     def unsuspend(self) -> None:
         """Let them begin."""
         self._gate.control.unsuspend(self.path)
+
+
+# Tokens that are put off; each notes its attempt.
+
+
+def _noted_attempt(ledger: str) -> int:
+    note(ledger, f"attempt {current_token().attempt}")  # type: ignore[union-attr]
+    return len(noted(ledger))
+
+
+@token(durable=True, idempotent=True)
+def snoozes_in_cpu(ledger: str) -> int:
+    if (runs := _noted_attempt(ledger)) < 3:
+        raise Snooze(3600)
+    return runs
+
+
+@token(durable=True, idempotent=True, affinity="process")
+def snoozes_in_process(ledger: str) -> int:
+    if (runs := _noted_attempt(ledger)) < 3:
+        raise Snooze(3600)
+    return runs
+
+
+@token(durable=True, idempotent=True)
+async def snoozes_in_trio(ledger: str) -> int:
+    if (runs := _noted_attempt(ledger)) < 3:
+        raise Snooze(3600)
+    return runs
+
+
+@token(durable=True, idempotent=True, affinity="asyncio")
+async def snoozes_in_asyncio(ledger: str) -> int:
+    if (runs := _noted_attempt(ledger)) < 3:
+        raise Snooze(3600)
+    return runs
+
+
+@token(durable=True, policy=Policy(retry=Retry(on=ValueError, wait=lambda _: 3600.0, max_wait=7200.0, attempts=3)))
+def tried_each_hour(ledger: str) -> int:
+    raise ValueError(_noted_attempt(ledger))
+
+
+@token(durable=True, policy=Policy(retry=Retry(on=ValueError, wait=lambda _: 30.0, attempts=3)))
+def tried_each_half_minute(ledger: str) -> int:
+    raise ValueError(_noted_attempt(ledger))
+
+
+@token(durable=True, idempotent=True, policy=Policy(deadline=600.0))
+def soon(ledger: str) -> int:
+    return _noted_attempt(ledger)

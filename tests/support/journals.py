@@ -113,3 +113,26 @@ def query(directory: Path, statement: str) -> list[dict[str, Any]]:
         return [dict(row) for row in db.execute(statement)]
     finally:
         db.close()
+
+
+class Clocks:
+    """The wall clock and the boot clock of an open journal, which a test moves; it looks at what is due then.
+
+    Args:
+        journal: the plugin of an open gate.
+    """
+
+    def __init__(self, journal: Any) -> None:
+        self._opened = journal._journal
+        self._wall, self._boot = self._opened.wall(), self._opened.boot_clock()
+        self._opened.wall, self._opened.boot_clock = lambda: self._wall, lambda: self._boot
+
+    def go_on(self, seconds: float) -> None:
+        """Let time pass."""
+        self._boot += seconds
+        self.set_wall(seconds)
+
+    def set_wall(self, seconds: float) -> None:
+        """Change the wall clock by so many seconds."""
+        self._wall += seconds
+        self._opened.due._tick()

@@ -3,6 +3,9 @@
 #   _plugin.py    the plugin: `Journal`
 #   _journal.py   accepts, begins and ends tokens while the gate is open
 #   _backlog.py   rows on disk, and their tokens in memory
+#   _due.py       rows that are queued until a time
+#   _snooze.py    `Snooze`
+#   _resumed.py   tokens of rows, held to their policy and deadline again
 #   _step.py      `step`
 #   _steps.py     the steps of one run of a token
 #   _record.py    what is kept of one token, and what it asks of the journal
@@ -39,15 +42,17 @@ if TYPE_CHECKING:
     from tokengate.durable._inbox import InboxRefused
     from tokengate.durable._plugin import Journal
     from tokengate.durable._schedule import Schedule
+    from tokengate.durable._snooze import Snooze
     from tokengate.durable._step import step
     from tokengate.durable._submit import Submitted, Submitter, submit_to
 
-__all__ = ["InboxRefused", "Journal", "Schedule", "Submitted", "Submitter", "step", "submit_to"]
+__all__ = ["InboxRefused", "Journal", "Schedule", "Snooze", "Submitted", "Submitter", "step", "submit_to"]
 
 _HOMES: Final = {
     "InboxRefused": "_inbox",
     "Journal": "_plugin",
     "Schedule": "_schedule",
+    "Snooze": "_snooze",
     "Submitted": "_submit",
     "Submitter": "_submit",
     "step": "_step",

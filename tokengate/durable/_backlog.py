@@ -6,7 +6,6 @@ import logging
 import sqlite3
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
@@ -32,6 +31,7 @@ from actors.lowlevel import (
 from tokengate.durable._checksums import WHOLE
 from tokengate.durable._codec import Codec
 from tokengate.durable._record import Record
+from tokengate.durable._resumed import end_if_late, resume
 from tokengate.operations._functions import found_at
 from tokengate.operations._operation import operation_in
 from tokengate.operations._spec import OperationSpec
@@ -87,6 +87,7 @@ class Backlog:
         record: makes the record of a row.
         reading: returns a connection that reads, for a `with`.
         give_up: makes the row with a uid a dead letter, since bits of it have changed.
+        wall: returns the wall time.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Backlog:
         record: Callable[[int, bool], Record],
         reading: Callable[[], closing[sqlite3.Connection]],
         give_up: Callable[[int], object],
+        wall: Callable[[], float],
     ) -> None:
         self._system = system
         self._run = run
@@ -106,6 +108,7 @@ class Backlog:
         self._record = record
         self._reading = reading
         self._give_up = give_up
+        self._wall = wall
         self._lock = threading.RLock()
         # Tokens that wait on disk only, and those of earlier runs; the others are found by their ids.
         self._known: WeakValueDictionary[int, DurableToken[Any]] = WeakValueDictionary()
@@ -219,10 +222,11 @@ class Backlog:
         record.is_accepted = record.is_on_disk = True
         record.recoveries = row.recoveries
         token.parent, token.key, token.record, token._phase = row.parent, row.key, record, TokenState.QUEUED
-        token.created_at = token.queued_at = self._system.clock() - max(0.0, time.time() - row.accepted)
+        token.created_at = token.queued_at = self._system.clock() - max(0.0, self._wall() - row.accepted)
         if row.uid >> 40 == self._run:
             token.id = row.uid & (1 << 40) - 1
         self._known[row.uid] = token
+        resume(token, row.attempts, row.deadline, self._wall())
         return token
 
     def target(self, row: Row) -> tuple[Place | None, str, Any]:
@@ -239,6 +243,8 @@ class Backlog:
     def _passes_door(self, token: DurableToken[Any]) -> bool:
         """Hold a token to the policy of its place; return False if that has ended it."""
         place = place_of(token)
+        if end_if_late(token):
+            return False
         if place.governor is None:
             return True
         try:

@@ -30,6 +30,7 @@ from tokengate.durable import _states as states
 from tokengate.durable._backlog import COLUMNS, Backlog, Row
 from tokengate.durable._checksums import note_corrupt
 from tokengate.durable._codec import Codec
+from tokengate.durable._due import Due
 from tokengate.durable._keys import Tokens, operation_named, submit_row
 from tokengate.durable._record import Record
 from tokengate.durable._run import Run
@@ -62,16 +63,19 @@ class Acceptance(Reply[None]):
     Args:
         writer: writes it.
         tokens: by their rows.
-        accepting: tokens, their records, and their rows.
+        due: is told of those that are not to begin yet.
+        accepting: tokens, their records, their rows, and what is written with these.
     """
 
     def __init__(
         self,
         writer: Writer,
         tokens: Tokens,
-        accepting: Sequence[tuple[DurableToken[Any], Record, tuple[Any, ...]]],
+        due: Due,
+        accepting: Sequence[tuple[DurableToken[Any], Record, tuple[Any, ...], Also]],
     ) -> None:
         super().__init__()
+        self._due = due
         self._writer = writer
         self._tokens = tokens
         self._accepting = accepting
@@ -85,9 +89,9 @@ class Acceptance(Reply[None]):
             JournalFailed: nothing can be written any more; nothing was accepted.
         """
         writes = []
-        for token, record, row in self._accepting:
+        for token, record, row, also in self._accepting:
             record.acceptance = self
-            record.write = write = Write(ACCEPT, row, partial(self._known, token, record))
+            record.write = write = Write(ACCEPT, row, partial(self._known, token, record), also)
             if row[3] is not None:
                 write.statement, write.is_new = partial(self._tokens.accept, token, record, row), True
             token.record = record
@@ -95,7 +99,7 @@ class Acceptance(Reply[None]):
         try:
             self._writer.put(*writes)
         except JournalFailed as error:
-            for _, record, _ in self._accepting:
+            for _, record, *_ in self._accepting:
                 record.refusal = error
             raise
 
@@ -106,6 +110,8 @@ class Acceptance(Reply[None]):
             self._tokens.leave(token)
             record.follows = False
         record.acceptance = record.write = None
+        if error is None and record.due is not None:
+            self._due.note(record.due)
         self._first = self._first or error
         self._unknown -= 1
         if not self._unknown:
@@ -137,6 +143,7 @@ class OpenJournal:
             self._record,
             self.reading,
             lambda uid: self.call(partial(note_corrupt, uid=uid)),
+            lambda: self.wall(),  # noqa: PLW0108  # which tests set
         )
         self.run = run.number
         self.page = run.page
@@ -148,6 +155,7 @@ class OpenJournal:
         self._ended: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self.ticker = Ticker(f"{self.system.name}-journal-ticks")
         self._ends = DaemonThread(self._tell_ends, f"{gate.name}-journal-ends")
+        self.due = Due(self)
         self._slots: dict[int, int] = {}  # {uid of a token whose code may run: its slot in the page}
         self.is_closing = False
         self._cuts_short = False  # whether the gate ends what runs
@@ -165,6 +173,10 @@ class OpenJournal:
     def wall(self) -> float:
         """Return the wall time, in seconds since the epoch: the one place that asks for it."""
         return time.time()
+
+    def boot_clock(self) -> float:
+        """Return the seconds since the machine was started, with those that it slept."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def call(self, function: Callable[[sqlite3.Connection], T]) -> Reply[T]:
         """Have a function called by the writer within its transaction; see `Writer.call`."""
@@ -201,10 +213,10 @@ class OpenJournal:
         Raises:
             NotDurable: a call cannot be kept.
         """
-        return Acceptance(self.writer, self.tokens, [self._accepting(token) for token in tokens])
+        return Acceptance(self.writer, self.tokens, self.due, [self._accepting(token) for token in tokens])
 
-    def _accepting(self, token: DurableToken[Any]) -> tuple[DurableToken[Any], Record, tuple[Any, ...]]:
-        """Return a token, its record, and its row."""
+    def _accepting(self, token: DurableToken[Any]) -> tuple[DurableToken[Any], Record, tuple[Any, ...], Also]:
+        """Return a token, its record, its row, and what is written with that."""
         place, key = place_of(token), token.key
         if self.backlog.unread:
             self.backlog.expect(place)
@@ -212,12 +224,14 @@ class OpenJournal:
         text = codec.encode(token.args, token.kwargs)
         record = Record(self, self.run << 40 | token.id, idempotent=place.is_idempotent(token._call))
         record.fresh = True
+        record.due, also = self.due.of_new(token, record.number)
         tags = msgspec.json.encode(dict(token.tags)).decode() if token.tags else "{}"
         row = (
             record.number, name, place.path, None if key is None else str(key), fair_text(token), text, 0,
-            token.priority, tags, token.parent, None, None, None, None, states.QUEUED, 0, 0, time.time(),
+            token.priority, tags, token.parent, None, None, record.due, self.due.deadline_of(token),
+            states.QUEUED if record.due is None else states.DELAYED, 0, 0, self.wall(),
         )  # fmt: skip
-        return token, record, row
+        return token, record, row, also
 
     def join(self, token: DurableToken[Any]) -> None:
         """Have a token that does not run, since its key is taken, end as the one does which has the key."""
@@ -307,6 +321,16 @@ class OpenJournal:
                 )
                 for row in map(Row._make, found.fetchall()):
                     self.offer(row)
+
+    # Tokens that are put off
+
+    def try_again(self, record: Record, token: DurableToken[Any], at: float) -> bool:
+        """Write that a further attempt follows; return whether the token waits on disk."""
+        return self.due.try_again(record, token, at)
+
+    def puts_off(self, record: Record, token: DurableToken[Any], error: BaseException) -> bool:
+        """Put a token off whose code has raised `Snooze`; return False if this is another error."""
+        return self.due.snooze(record, token, error)
 
     # Full mailboxes
 

@@ -64,6 +64,11 @@ class OpenedJournal(Keeper, Protocol):
         """Return what encodes and decodes the calls of an operation, and its results."""
         ...
 
+    @property
+    def due(self) -> Any:
+        """What looks at the rows that are due later."""
+        ...
+
     def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """Return a connection that reads, for a `with`; not on a loop."""
         ...
@@ -125,6 +130,8 @@ def submit_row(
         states.QUEUED if due is None else states.DELAYED, 0, 0, time.time(),
     )  # fmt: skip
     db.execute(ACCEPT, row)
+    if due is not None:
+        journal.due.note(due)
     return uid, True
 
 

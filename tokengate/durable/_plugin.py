@@ -153,6 +153,7 @@ class Journal(Plugin):
         """Go on with what earlier runs have left."""
         assert self._journal is not None
         assert self._schedules is not None
+        self._journal.due.open()
         self._journal.go_on()
         inbox = Inbox(self._journal)
         inbox.take()

@@ -22,6 +22,14 @@ class Keeper(Caller, Protocol):
         """Have the beginning of a token written, or leave the token to the next opening."""
         ...
 
+    def puts_off(self, record: Record, token: Any, error: BaseException, /) -> bool:
+        """Put a token off whose code has asked for that by an error; return False if this is another one."""
+        ...
+
+    def try_again(self, record: Record, token: Any, at: float, /) -> bool:
+        """Write that a further attempt follows; return whether the token waits on disk."""
+        ...
+
     def leave(self, record: Record, token: Any, /) -> None:
         """Note that a token is on disk only."""
         ...
@@ -61,6 +69,7 @@ class Record:
 
     Attributes:
         is_accepted: whether it is on disk.
+        due: the wall time before which it is not to be in its mailbox; None: now.
         refusal: why it is not; None if it is, or that is not known yet.
         acceptance: set when that is known; None afterwards.
         recoveries: deaths of processes in which it had begun.
@@ -78,6 +87,7 @@ class Record:
         "_steps",
         "acceptance",
         "begun",
+        "due",
         "follows",
         "found",
         "fresh",
@@ -98,6 +108,7 @@ class Record:
         self.number = number
         self.idempotent = idempotent
         self.is_accepted = self.is_on_disk = self.follows = self.fresh = False
+        self.due: float | None = None
         self.refusal: BaseException | None = None
         self.acceptance: Reply[None] | None = None
         self.write: Any = None  # that of the acceptance
@@ -154,6 +165,14 @@ class Record:
     def add_step(self, path: str, nth: int, value: bytes) -> Reply[None]:
         """Have the value of a step written."""
         return self.steps.add(path, nth, value)
+
+    def puts_off(self, token: Any, error: BaseException) -> bool:
+        """Put the token off if an error of its code asks for that; return whether it does."""
+        return self.journal.puts_off(self, token, error)
+
+    def try_again(self, token: Any, at: float) -> bool:
+        """Write that a further attempt follows, at a time of the clock; return whether the token waits on disk."""
+        return self.journal.try_again(self, token, at)
 
     def leave(self, token: Any) -> None:
         """Leave the token on disk only."""

@@ -24,7 +24,8 @@ CREATE TABLE runs(run INTEGER PRIMARY KEY, gate TEXT, pid INTEGER, host TEXT, bo
     audit TEXT, opened REAL, closed REAL, how TEXT, crc INTEGER);
 CREATE TABLE tokens(uid INTEGER PRIMARY KEY, operation TEXT NOT NULL, path TEXT NOT NULL, key TEXT, fair TEXT,
     arguments BLOB NOT NULL, crc INTEGER NOT NULL, priority INTEGER NOT NULL, tags TEXT, parent INTEGER, trace TEXT,
-    tx INTEGER, due REAL, deadline REAL, state INTEGER NOT NULL, attempts INTEGER NOT NULL, recoveries INTEGER NOT NULL,
+    tx INTEGER, due REAL, delayed INTEGER, deadline REAL,
+    state INTEGER NOT NULL, attempts INTEGER NOT NULL, recoveries INTEGER NOT NULL,
     accepted REAL NOT NULL, ended REAL, result BLOB, error TEXT, reason TEXT, dead INTEGER, successor INTEGER,
     crc_end INTEGER);
 CREATE UNIQUE INDEX tokens_key ON tokens(operation, key) WHERE key IS NOT NULL;

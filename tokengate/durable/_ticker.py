@@ -26,13 +26,17 @@ class Ticker:
         # [seconds between two calls, when the next one is due by `time.monotonic`, function]
         self._looks: list[tuple[float, list[float], Callable[[], object]]] = []
 
-    def every(self, seconds: float, look: Callable[[], object]) -> Callable[[], None]:
-        """Have a function called each so many seconds; return a function that has it called at once."""
+    def every(self, seconds: float, look: Callable[[], object]) -> Callable[..., None]:
+        """Have a function called each so many seconds.
+
+        Returns:
+            a function that has it called at once, or after so many seconds if that is sooner.
+        """
         due = [time.monotonic() + seconds]
 
-        def now() -> None:
+        def now(seconds: float = 0.0) -> None:
             with self._changed:
-                due[0] = 0.0
+                due[0] = min(due[0], time.monotonic() + seconds)
                 self._changed.notify()
 
         with self._changed:

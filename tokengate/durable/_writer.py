@@ -192,6 +192,7 @@ class Writer:
     def _work(self) -> None:
         while batch := self._next():
             self._late = self._write(batch)
+            del batch  # it would keep its tokens until the next one
             self._checkpoint()
         if self.error is None:
             self._write([Write(self._run.note_end)])

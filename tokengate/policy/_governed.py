@@ -11,8 +11,7 @@ from threading import get_ident
 from typing import Any, Final
 
 from actors import LimitExceeded, Token, TokenRejected, TokenState, WorkerDied
-from actors.lowlevel import ActorPlace, Drain, Place, Rule, await_free, loop_here, place_of
-from tokengate._exceptions import LeftInJournal
+from actors.lowlevel import ActorPlace, Drain, DurableToken, Place, Rule, await_free, loop_here, place_of
 from tokengate.policy._attempt import Attempt, End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
 from tokengate.policy._consent import WaitingCall
@@ -268,26 +267,26 @@ class Governed(HeldToTimes):
         """Have its first attempt begin at a time, from which its limits of time count; its sender does not wait."""
         self._delay, self.due_at, self.start, self.inherited = delay, delay.at, delay.at, math.inf
 
-    def leaves(self, drain: Drain) -> None:
-        """Note the drain in which its attempt was: the next one begins once that has let go of the token."""
-        self._drain = drain
-
     def come(self) -> None:
         """Have it begin as soon as it may, since its time has come."""
-        self._delay, self.due_at = Delay(self.governor.clock(), self._drain), None
+        drain = None if self._delay is None else self._delay.drain
+        self._delay, self.due_at = Delay(self.governor.clock(), drain), None
 
     def free(self) -> None:
         """Give back what the next attempt has of the share of retries, since the token waits long, and on disk."""
         with self.governor.lock:
             self._give_share_back()
 
-    def resume(self, token: Token[Any], attempt: int, deadline: float | None) -> None:
+    def resume(
+        self, token: Token[Any], attempt: int, deadline: float | None = None, begins: Delay | None = None
+    ) -> None:
         """Go on with a token that was accepted before, at an attempt.
 
         Args:
             token: the token, in no mailbox.
             attempt: its number.
             deadline: when its time is over for good, in seconds of the clock; None: as the policy says.
+            begins: when the attempt begins; None: as soon as it may.
 
         Raises:
             TokenRejected: a key of it cannot be read.
@@ -302,7 +301,12 @@ class Governed(HeldToTimes):
             self.start = deadline - self.policy.deadline
         elif deadline is not None:
             self.inherited = deadline
-        self._set_alarm(token)
+        if begins is not None:
+            self._delay, self.due_at = begins, begins.at
+        times = self.times_of(token)
+        if times is not None:
+            times.enter("queued", self.governor.clock() if begins is None else begins.at)
+            self._set_alarm(token)
 
     # An attempt
 
@@ -363,7 +367,7 @@ class Governed(HeldToTimes):
             elif (
                 self._error is not None
                 and place_of(token).system.intake_closed
-                and not isinstance(error, LeftInJournal)
+                and not isinstance(token, DurableToken)  # that is left to the next opening
             ):
                 state, error, self._is_last = _FAILED, self._error, True  # the gate closes before its next attempt
         how = self._how(token, state, error, left)

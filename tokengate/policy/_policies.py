@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -238,8 +239,8 @@ class Policies:
         """Hold a token that was accepted before to the policy of its place; see `Governed.resume`."""
         self.governed(token).resume(token, attempt, deadline)
 
-    def begin_anew(self, token: Token[Any]) -> None:
-        """Have the attempt of a token not count, whose code has asked to be called again later."""
+    def begin_anew(self, token: Token[Any], at: float) -> None:
+        """Have the attempt of a token not count, whose code has asked to be called again at a time of the clock."""
         place = place_of(token)
         before, extras = token._extras.policy, token._own_extras()
         if before is not None:
@@ -251,8 +252,11 @@ class Policies:
         if isinstance(before, Governed):
             governed.options, governed.policy = before.options, before.policy
             governed.start, governed.inherited = before.start, before.inherited
-        governed.resume(token, extras.attempt, None)
-        governed.leaves(place.drain)
+        governed.resume(token, extras.attempt, begins=Delay(at, place.drain))
+        token.steps, token.started_at = 0, None
+        token._context = Context()  # as in a later process; its own, which has the token in it, would keep it
+        if extras.hold is not None:
+            extras.hold.renew()
 
     def ask_first(self, token: Token[Any], read: Callable[[], dict[str, Any]]) -> None:
         """Have a new token wait at the door for consent; see `AskedCall`."""

@@ -35,18 +35,18 @@ class Delay(Rule):
         drain: in which the attempt before was, which is to let go of the token first; None: none was.
     """
 
-    __slots__ = ("_drain", "at")
+    __slots__ = ("at", "drain")
 
     def __init__(self, at: float, drain: Drain | None) -> None:
         super().__init__()
         self.at = at
-        self._drain = drain
+        self.drain = drain
 
     def due_at(self, token: Token[Any], now: float) -> float:
         if now < self.at:
             token.queued_at = self.at  # it begins to wait then, for what sheds and measures
             return self.at
-        return now + _LETS_GO if self._drain is not None and self._drain.has_taken(token) else -math.inf
+        return now + _LETS_GO if self.drain is not None and self.drain.has_taken(token) else -math.inf
 
     def grant(self, token: Token[Any], now: float) -> None:
         """Do nothing: it is over."""
