@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -408,3 +410,92 @@ def tried_each_half_minute(ledger: str) -> int:
 @token(durable=True, idempotent=True, policy=Policy(deadline=600.0))
 def soon(ledger: str) -> int:
     return _noted_attempt(ledger)
+
+
+# A token of three steps, the last one with another within it.
+
+
+def _part(ledger: str, one: int, other: int) -> int:
+    note(ledger, f"{one} + {other}")
+    return other
+
+
+def _twice(ledger: str, number: int) -> int:
+    note(ledger, f"2 * {number}")
+    return 2 * number
+
+
+def _whole(ledger: str, parts: int, factor: int) -> int:
+    return step("twice", _twice, ledger, parts) * factor // min(factor, 1)
+
+
+def _summed(ledger: str, factor: int) -> int:
+    parts = step("part", _part, ledger, 1, 1) + step("part", _part, ledger, 1, 2)
+    return step("whole", _whole, ledger, parts, factor)
+
+
+@token(durable=True)
+def summed(ledger: str, factor: int) -> int:
+    return _summed(ledger, factor)
+
+
+class Sums(CpuActor):
+    durable = True
+
+    def summed(self, ledger: str, factor: int) -> int:
+        return _summed(ledger, factor)
+
+
+# Tokens that run twice, by `Snooze`; tests say what they do then, by a name. Keys of `_RUNS` are these names.
+
+_RUNS: dict[str, list[Callable[[str], Any]]] = {}
+
+
+@contextmanager
+def run_of(*runs: Callable[[str], Any]) -> Generator[str]:
+    """Have the runs of a token be these functions of its ledger; give the name for that."""
+    name = f"run {len(_RUNS)}"
+    _RUNS[name] = list(runs)
+    yield name
+    del _RUNS[name][:]
+
+
+@token(durable=True, idempotent=True)
+def twice_in_cpu(ledger: str, name: str) -> Any:
+    result = _RUNS[name].pop(0)(ledger)
+    if _RUNS[name]:
+        raise Snooze(0)
+    return result
+
+
+@token(durable=True, idempotent=True)
+async def twice_in_trio(ledger: str, name: str) -> Any:
+    result = await _RUNS[name].pop(0)(ledger)
+    if _RUNS[name]:
+        raise Snooze(0)
+    return result
+
+
+def _outer(ledger: str) -> tuple[int, str]:
+    note(ledger, "outer")
+    return 3, step("inner", _inner, ledger)
+
+
+def _inner(ledger: str) -> str:
+    note(ledger, "inner")
+    return "x"
+
+
+def _third(ledger: str) -> int:
+    note(ledger, "third")
+    return 3
+
+
+@token(durable=True, idempotent=True, affinity="process")
+def twice_in_process(ledger: str) -> list[Any]:
+    number, text = step("outer", _outer, ledger)
+    third = step("third", _third, ledger)
+    if not os.path.exists(f"{ledger}.second"):
+        note(f"{ledger}.second", "")
+        raise Snooze(0)
+    return [number, text, third]

@@ -195,7 +195,7 @@ def _parameter(message: type[Message[Any]], field: attrs.Attribute[Any], meta: M
             metavar=meta.get("metavar"),
             shell_complete=complete_name(message) if field.name == "name" else None,
         )
-    name = f"-{field.name}" if len(field.name) == 1 else f"--{field.name.replace('_', '-')}"
+    name = f"-{field.name}" if len(field.name) == 1 else f"--{field.name.rstrip('_').replace('_', '-')}"
     if field.default is True:
         name += f"/--no-{name[2:]}"
     default = PATIENT_WAIT if field.name == "wait" and issubclass(message, Waiting) else field.default

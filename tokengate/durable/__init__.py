@@ -6,6 +6,7 @@
 #   _due.py       rows that are queued until a time
 #   _snooze.py    `Snooze`
 #   _resumed.py   tokens of rows, held to their policy and deadline again
+#   _fork.py      new tokens from a step of an old one on
 #   _step.py      `step`
 #   _steps.py     the steps of one run of a token
 #   _record.py    what is kept of one token, and what it asks of the journal

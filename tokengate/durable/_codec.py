@@ -291,6 +291,11 @@ def _hints_of(function: Any) -> dict[str, Any]:
         return hints
 
 
+def decoder_of_results(function: Callable[..., Any]) -> Callable[[bytes], Any]:
+    """Return what decodes the results of a function, by its annotation; it raises `msgspec.ValidationError`."""
+    return _Values.of(_hints_of(inspect.unwrap(function)).get("return", Any)).decode
+
+
 def is_same(one: Any, other: Any) -> bool:
     """Tell whether two values are equal, and of the same types all through."""
     kind = type(one)

@@ -228,6 +228,37 @@ class DurableTokens(Listing[DurableTokenRow]):
 
 
 @attrs.frozen
+class ForkDurableToken(OnOne[DurableTokenRow]):
+    """Submit the work of a durable token again as a new one, from one of its steps on.
+
+    The new token has what the steps before that one have returned, and does not call them again. A step that is not on
+    disk, such as one that has failed, comes after all that are. The new token has no key, and the tag `fork`.
+
+    Raises:
+        BadRequest: there is no such token, or argument, or bits of it have changed on disk.
+        Refused: the caller may not, or sets arguments and may not see them.
+    """
+
+    target: ClassVar[Target] = "places"  # the answer asks for that of its operation
+    unrecorded: ClassVar = ("set",)
+    examples: ClassVar = (
+        "durable-token fork 17.4242 --from charge",
+        "durable-token fork 17.4242 --from 'load 2' --set path=/data/b.csv --reason 'the file was cut short'",
+    )
+    from_: Annotated[
+        str,
+        Meta(
+            description="The first step to call: a name, or with its count, `load 2`; within another one, `a 0 > b 1`.",
+            extra={"metavar": "STEP"},
+        ),
+    ] = attrs.field(default="", kw_only=True)
+    set: Annotated[
+        dict[str, str],
+        Meta(description="Another value of an argument, as JSON or text.", extra={"metavar": "ARGUMENT=VALUE"}),
+    ] = attrs.field(factory=dict, kw_only=True)
+
+
+@attrs.frozen
 class DeadLetterRow:
     """A durable token that has ended without having done its work, and waits for an operator.
 
@@ -308,7 +339,7 @@ _OFFLINE: Final = "tokengate.durable._offline"
 
 JOURNAL: Final = declare(Kind("journal", JournalRow, Journals, (CheckJournal,), plugin=_PLUGIN, offline=_OFFLINE))
 DURABLE_TOKEN: Final = declare(
-    Kind("durable-token", DurableTokenRow, DurableTokens, (), plugin=_PLUGIN, offline=_OFFLINE)
+    Kind("durable-token", DurableTokenRow, DurableTokens, (ForkDurableToken,), plugin=_PLUGIN, offline=_OFFLINE)
 )
 DEAD_LETTER: Final = declare(
     Kind(
@@ -356,3 +387,4 @@ class JournalVerbs(Facade):
     look = asks(Journals)
     check = asks(CheckJournal)
     tokens = asks(DurableTokens)
+    fork = asks(ForkDurableToken)

@@ -16,6 +16,7 @@ from tokengate.control.messages import HealthPart
 from tokengate.control.registry._plugin import Plugin
 from tokengate.durable._config import JOURNAL, SCHEDULES
 from tokengate.durable._files import OwnedDirectory
+from tokengate.durable._fork import ForkAnswers
 from tokengate.durable._inbox import SECONDS, Inbox
 from tokengate.durable._journal import OpenJournal
 from tokengate.durable._keys import attach
@@ -23,7 +24,7 @@ from tokengate.durable._kinds import DeadLetterVerbs, JournalVerbs, ScheduleVerb
 from tokengate.durable._run import begin_run
 from tokengate.durable._schedule import Schedule
 from tokengate.durable._schedules import Schedules, checked
-from tokengate.durable._verbs import JournalAnswers, answers_of
+from tokengate.durable._verbs import answers_of
 from tokengate.durable._writer import Writer
 
 _CLOSE_SECONDS: Final = 5.0
@@ -133,7 +134,7 @@ class Journal(Plugin):
     def answers(self, _gate: Any, /) -> object:
         """Return what answers the verbs of the journal."""
         assert self._journal is not None
-        return answers_of(JournalAnswers(self._journal), self._schedules)
+        return answers_of(ForkAnswers(self._journal), self._schedules)
 
     def health(self, _gate: Any, /) -> tuple[HealthPart]:
         """Return whether it can write, and whether all its tokens can run here."""

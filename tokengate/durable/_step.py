@@ -7,21 +7,19 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, get_type_hints
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import msgspec
 
 from actors import NotDurable, Reply, Token, WouldBlock, current_token
 from actors.lowlevel import DurableToken, ask_gate, loop_here, submits_to_gate
-from tokengate.durable._codec import encode_result
+from tokengate.durable._codec import decoder_of_results, encode_result, is_same
 from tokengate.durable._record import Record
+from tokengate.durable._steps import WITHIN, shown
 from tokengate.operations._functions import is_coroutine_function
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-WITHIN: Final = "\x1f"
-"""Stands between the name and number of a step and the name of one within it."""
 
 # The token whose step this code is in, and what the names of steps within that begin with.
 _within: ContextVar[tuple[object, str]] = ContextVar("step", default=(None, ""))
@@ -132,31 +130,21 @@ class _Step:
         Raises:
             NotDurable: it would not come back as it is.
         """
-        text = encode_result(f"step {shown(self._path, self._nth)}", value)
+        name = shown(self._path, self._nth)
+        text = encode_result(f"step {name}", value)
         try:
             back = self._decoded(text)
-        except (msgspec.ValidationError, TypeError) as error:
-            raise NotDurable(f"the value of step {shown(self._path, self._nth)} cannot be kept: {error}") from error
-        if type(back) is not type(value) or back != value:
+        except msgspec.ValidationError as error:
+            raise NotDurable(f"the result of step {name} cannot be kept: {error}") from error
+        if not is_same(value, back):
             raise NotDurable(
-                f"the value of step {shown(self._path, self._nth)}, a {type(value).__qualname__}, would not come back "
-                "as it is; annotate what its function returns"
+                f"the result of step {name}, a {type(value).__qualname__}, would not come back as it is; "
+                "annotate what its function returns"
             )
         return text
 
     def _decoded(self, text: bytes) -> Any:
-        try:
-            hint = get_type_hints(self._function, include_extras=True).get("return", Any)
-        except Exception:  # of annotations that cannot be evaluated, and of callables that have none
-            hint = Any
-        return msgspec.json.decode(text, type=hint)
-
-
-def shown(path: str, nth: int) -> str:
-    """Return a step as people read it: `'load' 2`, or `'import' 0 'load' 2` of one within another."""
-    *outer, name = path.split(WITHIN)
-    pairs = zip(outer[::2], outer[1::2], strict=True)
-    return " ".join((*(f"'{each}' {number}" for each, number in pairs), f"'{name}' {nth}"))
+        return decoder_of_results(self._function)(text)
 
 
 def key_of_child(parent: object, operation: str, arguments: bytes) -> str | None:

@@ -10,12 +10,17 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from actors import NotDurable, Reply
+from tokengate._exceptions import NotRecovered
 
 T = TypeVar("T")
 
 MOST: Final = 10_000
 """Steps of a token at most."""
 
+WITHIN: Final = "\x1f"
+"""Stands between the name and number of a step and the name of one within it."""
+
+_WHOLE: Final = "crc IS checksum(uid, name, nth, seq, value)"
 _SMALL: Final = 1_024  # bytes of a value that is read with all others
 
 
@@ -71,14 +76,22 @@ class Steps:
     def _read(self, path: str, nth: int, db: sqlite3.Connection) -> bytes | None:
         if self._found is None:
             rows = db.execute(
-                "SELECT name, nth, CASE WHEN length(value) <= ? THEN value END, seq FROM steps WHERE uid = ?",
+                f"SELECT name, nth, CASE WHEN length(value) <= ? AND {_WHOLE} THEN value END, seq FROM steps "
+                "WHERE uid = ?",
                 (_SMALL, self._uid),
             ).fetchall()
             self._last = max((seq for *_, seq in rows), default=0)
             self._found = {(name, number): value for name, number, value, _ in rows}
-        sql = "SELECT value FROM steps WHERE uid = ? AND name = ? AND nth = ?"
-        row = db.execute(sql, (self._uid, path, nth)).fetchone()
-        return None if row is None else bytes(row[0])
+        row = db.execute(
+            f"SELECT value, {_WHOLE} FROM steps WHERE uid = ? AND name = ? AND nth = ?", (self._uid, path, nth)
+        ).fetchone()
+        if row is None:
+            return None
+        value, whole = row
+        if not whole:
+            why = f"bits of the value of step {shown(path, nth)} have changed on disk, so its token does not go on"
+            raise NotRecovered(why, "corrupt")
+        return bytes(value)
 
     def add(self, path: str, nth: int, value: bytes) -> Reply[None]:
         """Have a value written."""
@@ -88,3 +101,10 @@ class Steps:
         self._last += 1
         row = self._uid, path, nth, self._last, value
         db.execute("INSERT OR REPLACE INTO steps(uid, name, nth, seq, value) VALUES(?,?,?,?,?)", row)
+
+
+def shown(path: str, nth: int) -> str:
+    """Return a step as people read it: `'load' 2`, or `'import' 0 'load' 2` of one within another."""
+    *outer, name = path.split(WITHIN)
+    pairs = zip(outer[::2], outer[1::2], strict=True)
+    return " ".join((*(f"'{each}' {number}" for each, number in pairs), f"'{name}' {nth}"))

@@ -199,6 +199,10 @@ class JournalAnswers:
             lambda db: list(islice(listed(db, found, now, here, self._journal.parked, dead=dead), limit))
         )
 
+    async def _run(self, function: Callable[[], A]) -> A:
+        """Call a function on a thread, and return its result."""
+        return (await self._read(lambda _db: [function()]))[0]
+
     async def _read(self, function: Callable[[sqlite3.Connection], A], seconds: float = _SECONDS) -> A:
         def read() -> A:
             with self._journal.reading() as db:

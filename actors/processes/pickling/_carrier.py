@@ -168,8 +168,10 @@ class Carrier(cloudpickle.Pickler):  # type: ignore[misc]
             return make, tuple(obj.co_filename if part == _NO_FILE else part for part in parts)
         if kind is FunctionType:
             package = (obj.__module__ or "").partition(".")[0]
-            if package in _OURS and _imported_from(package, obj):
-                return getattr, (_Module(package), obj.__name__)  # a public function of the runtime
+            if package in _OURS:
+                for public in (package, obj.__module__.rpartition(".")[0]):
+                    if _imported_from(public, obj):
+                        return getattr, (_Module(public), obj.__name__)  # a public function of the runtime, or a room
             if id(obj) in self._by_value or package in _OURS:
                 return self._dynamic_function_reduce(obj)
             carry_by_value(obj.__module__)
