@@ -32,7 +32,7 @@ from actors.mailboxes._throttles import Throttles
 from actors.places._actor_place import ActorPlace, Status, method_of
 from actors.places._drain import Drain
 from actors.places._durable_place import DurableActorPlace, DurablePlace, accepted_together, place_class
-from actors.places._moves import move
+from actors.places._moves import move, note_change
 from actors.places._notice import Notice, attach
 from actors.places._place import AFFINITIES, LOOP_AFFINITIES, Place, place_of
 from actors.places._ref import CommandCall, OneWay
@@ -144,6 +144,7 @@ __all__ = [
     "monitor",
     "move",
     "nesting",
+    "note_change",
     "operation_finders",
     "path_below",
     "place_class",

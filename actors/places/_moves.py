@@ -7,7 +7,13 @@ from typing import Any
 from actors._exceptions import ActorDead, MailboxFull
 from actors.mailboxes._mailbox import ACCEPTED
 from actors.places._place import Place, place_of
-from actors.tokens._token import Token
+from actors.tokens._token import DurableToken, Token
+
+
+def note_change(token: Token[Any]) -> None:
+    """Have it written that the priority, the tags or the place of a token have changed, if it is on disk."""
+    if isinstance(token, DurableToken) and token.record is not None:
+        token.record.changed(token)
 
 
 def move(token: Token[Any], target: Place) -> bool:
@@ -50,6 +56,7 @@ def move(token: Token[Any], target: Place) -> bool:
         raise
     else:
         source.mailbox.moved_out()
+        note_change(token)
     finally:
         # `cancel` sets the request, then looks for the token in its mailbox. On its way it was in none, so check here.
         if token._extras.cancel_requested and not token.done():

@@ -241,6 +241,10 @@ class TokenRecord(Protocol):
         """Take it out of what is to be written; return False if that is too late: it is on disk, or will be."""
         ...
 
+    def changed(self, token: Any, /) -> None:
+        """Note that the priority, the tags or the place of the token have changed."""
+        ...
+
     def encode(self, token: Any, value: Any, /) -> bytes:
         """Return a result as it is kept.
 

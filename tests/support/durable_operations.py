@@ -36,6 +36,11 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
+@token(durable=True, idempotent=True)
+def pid() -> int:
+    return os.getpid()
+
+
 @token(durable=True)
 def fails(text: str) -> None:
     raise ValueError(text)

@@ -6,8 +6,8 @@ import logging
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from functools import partial
 from heapq import heapreplace
 from queue import SimpleQueue
@@ -23,18 +23,18 @@ from actors.lowlevel import (
     DaemonThread,
     DurableMailbox,
     DurableToken,
-    OperationPlace,
     Place,
     Position,
     place_of,
 )
+from tokengate._exceptions import BadOperation
 from tokengate.durable._checksums import WHOLE
 from tokengate.durable._codec import Codec
 from tokengate.durable._record import Record
 from tokengate.durable._resumed import end_if_late, resume
+from tokengate.gate._operation_table import OperationTable
 from tokengate.operations._functions import found_at
 from tokengate.operations._operation import operation_in
-from tokengate.operations._spec import OperationSpec
 
 _logger = logging.getLogger("tokengate.durable")
 
@@ -94,7 +94,7 @@ class Backlog:
         self,
         system: ActorSystem,
         run: int,
-        places: Mapping[OperationSpec, OperationPlace],
+        places: OperationTable,
         codec: Callable[[str, DurableToken[Any]], Codec],
         record: Callable[[int, bool], Record],
         reading: Callable[[], closing[sqlite3.Connection]],
@@ -234,9 +234,13 @@ class Backlog:
         module, _, name = row.operation.partition(":")
         operation = operation_in(found_at(module, name)) if module in sys.modules else None
         if operation is not None:
-            return self._places[operation._spec], operation._name, operation._function
+            own = self._places[operation._spec]
+            with suppress(BadOperation):  # operators have moved it to another affinity, which it may not have any more
+                if row.path.startswith(f"{own.path}@"):
+                    own = self._places.with_affinity(own, row.path.rpartition("@")[2])
+            return own, operation._name, operation._function
         place = self._system.place_at(row.path)
-        if not isinstance(place, ActorPlace) or module != row.path:
+        if not isinstance(place, ActorPlace):
             return None, "", None
         return place, f"{place.actor_class.__name__}.{name}", None if name == "on_receive" else (name,)
 

@@ -37,7 +37,7 @@ from tokengate.durable._run import Run
 from tokengate.durable._saved import SavedStates
 from tokengate.durable._store import reader
 from tokengate.durable._ticker import Ticker
-from tokengate.durable._writer import ACCEPT, BEGIN, END, Also, Write, Writer
+from tokengate.durable._writer import ACCEPT, BEGIN, CHANGE, END, Also, Write, Writer
 
 T = TypeVar("T")
 
@@ -403,6 +403,13 @@ class OpenJournal:
         slot = self._slots.pop(record.number, 0)
         if slot:
             self.page.leave(slot)
+
+    def changed(self, record: Record, token: DurableToken[Any]) -> None:
+        """Have it written that the priority, the tags or the place of a token have changed."""
+        tags = msgspec.json.encode(dict(token.tags)).decode()
+        row = token.actor, token.priority, tags, record.number
+        with suppress(JournalFailed):  # the gate is asked to be closed already
+            self.writer.put(Write("", also=((CHANGE, row),)))
 
     def end(self, record: Record, token: DurableToken[Any]) -> None:
         """Have the `ending` of a token written; then the token ends."""

@@ -50,6 +50,10 @@ class Keeper(Caller, Protocol):
         """Have it written that an attempt has not begun, or is over and another one follows."""
         ...
 
+    def changed(self, record: Record, token: Any, /) -> None:
+        """Have it written that the priority, the tags or the place of a token have changed."""
+        ...
+
     def end(self, record: Record, token: Any, /) -> None:
         """Have the `ending` of a token written; then the token ends."""
         ...
@@ -193,6 +197,10 @@ class Record:
         if self.begun == attempt:
             self.begun = 0
             self.journal.undo_beginning(self, attempt)
+
+    def changed(self, token: Any) -> None:
+        """Note that the priority, the tags or the place of the token have changed."""
+        self.journal.changed(self, token)
 
     def encode(self, token: Any, value: Any) -> bytes:
         """Return a result as JSON; raises `NotDurable`."""

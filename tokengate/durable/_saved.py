@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 from actors import BaseActor, NotDurable, Token, current_token
 from actors.lowlevel import ActorPlace, DurableToken, Status
 from tokengate._exceptions import JournalDamaged
-from tokengate.durable._codec import Codec, checksum
+from tokengate.durable._checksums import whole
+from tokengate.durable._codec import Codec
 from tokengate.durable._writer import SAVE, Also
 
 Saved: TypeAlias = tuple[int, bytes]
@@ -38,9 +39,9 @@ class SavedStates:
         self._damaged: set[str] = set()  # paths
         self._states: dict[str, Saved] = {}  # {path: what the messages that have ended have left}
         self._codecs: dict[str, Codec] = {}  # {path: what encodes its state}
-        for path, uid, value, crc in db.execute("SELECT path, uid, value, crc FROM saved"):
+        for path, value, is_whole in db.execute(f"SELECT path, value, {whole(db, 'saved')} FROM saved"):
             self._states[path] = 0, value
-            if crc != checksum(path, uid, value):
+            if not is_whole:
                 self._damaged.add(path)
 
     def of(self, place: ActorPlace, default: Any, kind: Any) -> Any:
@@ -107,7 +108,7 @@ class SavedStates:
             return ()
         self._states[path] = saved
         self._damaged.discard(path)
-        return ((SAVE, (path, uid, saved[1], checksum(path, uid, saved[1]))),)
+        return ((SAVE, (path, uid, saved[1])),)
 
 
 def _codec_of(path: str, kind: Any) -> Codec:

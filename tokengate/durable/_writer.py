@@ -46,10 +46,8 @@ _ACCEPT: Final = ACCEPT.replace("accepted)", "accepted, crc_end)").replace("(?",
 _BEGIN: Final = BEGIN.replace(
     " WHERE", ", ended = NULL, result = NULL, error = NULL, reason = NULL, dead = NULL, crc_end = ? WHERE"
 )
-SAVE: Final = (
-    "INSERT INTO saved(path, uid, value, crc) VALUES(?,?,?,?) ON CONFLICT(path) DO UPDATE SET uid = excluded.uid, "
-    "value = excluded.value, crc = excluded.crc"
-)
+CHANGE: Final = "UPDATE tokens SET path = ?, priority = ?, tags = ? WHERE uid = ? AND state < 4"
+SAVE: Final = "INSERT OR REPLACE INTO saved(path, uid, value) VALUES(?,?,?)"
 
 _TOGETHER: Final = 256
 """Rows of one statement: each statement lets other threads run Python, and then waits for its turn."""

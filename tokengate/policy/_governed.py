@@ -11,7 +11,17 @@ from threading import get_ident
 from typing import Any, Final
 
 from actors import LimitExceeded, Token, TokenRejected, TokenState, WorkerDied
-from actors.lowlevel import ActorPlace, Drain, DurableToken, Place, Rule, await_free, loop_here, place_of
+from actors.lowlevel import (
+    ActorPlace,
+    Drain,
+    DurableToken,
+    Place,
+    Rule,
+    await_free,
+    loop_here,
+    note_change,
+    place_of,
+)
 from tokengate.policy._attempt import Attempt, End
 from tokengate.policy._breaker import BreakerState, Permit, is_good
 from tokengate.policy._consent import WaitingCall
@@ -507,6 +517,7 @@ class Governed(HeldToTimes):
         if self.next_place is not None:
             token._place = self.next_place
             self.follow(token, self.next_place)
+            note_change(token)
         return self._queue_again(token, now, delay)
 
     def _record(

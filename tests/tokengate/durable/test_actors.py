@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from tiers import IN_CI
 from actors import ActorRef, CpuActor, NotDurable, StartFailed
 from tokengate import ChildSpec, Gate
 from tokengate.durable import Journal
+from tokengate.durable._record import text_of
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -149,17 +151,21 @@ def test_messages_that_were_left_go_on(tmp_path: Path, kind: str) -> None:
     assert [row["state"] for row in journals.rows(directory)] == [4, 4, 4, 4]
 
 
-def test_messages_wait_for_the_actor(tmp_path: Path) -> None:
+def test_messages_wait_for_the_actor(tmp_path: Path, until: Callable[[Callable[[], bool]], None]) -> None:
     """On disk, until there is a place with their path whose class has the method. Case 22."""
     directory = tmp_path / "journal"
-    with journals.start(LEFT, directory, "cpu", "die_again") as program:
+    spawns = '    gate.spawn(COUNTERS[kind], "", os.getpid(), name="counter")'
+    before, after = LEFT.replace("children=[spec], ", "").split("    counter =")
+    spawned = f"{before}{spawns}\n    counter =" + after.replace('"counter"', '"spawned/counter"')
+    with journals.start(spawned, directory, "cpu", "die_again") as program:
         program.communicate()
     with Gate("shop", plugins=[Journal(directory)], control_socket=False) as gate:
         other = gate.spawn(COUNTERS["cpu"], name="other")
         assert other.proxy().add(1).get() == 1
     assert [row["state"] in (1, 2) for row in journals.rows(directory)] == [False, True, True, True, False]
-    with opened(directory, "cpu") as counter:
-        assert counter.proxy().count().get() == 6
+    with Gate("shop", plugins=[Journal(directory)], control_socket=False) as gate:
+        counter = gate.spawn(COUNTERS["cpu"], name="counter")
+        until(lambda: counter.proxy().count().get() == 6)
 
 
 @KINDS
@@ -223,3 +229,56 @@ def test_a_state_whose_bits_have_changed_is_no_state(tmp_path: Path) -> None:
 
     with pytest.raises(StartFailed, match="have changed on disk"), opened(directory, "cpu"):
         pass
+
+
+STEERED = """
+import os, sys
+from durable_operations import COUNTERS, pid
+from tokengate import ChildSpec, Gate
+from tokengate.durable import Journal
+children = [ChildSpec(name, COUNTERS["cpu"]) for name in ("one", "other")]
+with Gate("shop", children=children, plugins=[Journal(sys.argv[1])], control_socket=False) as gate:
+    for place in ("one", "other"):
+        gate.control.suspend(place)
+    message = gate.find("one").do(COUNTERS["cpu"].add, 5)
+    pid.submit().result()
+    gate.control.suspend("operations/pid")
+    call = pid.submit()
+    for token in (message, call):
+        gate.control.renice(token.id, 7)
+        gate.control.retag(token.id, {"tenant": "a"})
+    gate.control.reroute(message.id, actor="other")
+    gate.control.reroute(call.id, affinity="process")
+    gate.plugin(Journal)._journal.call(lambda db: None).result()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_operators_change_is_written(tmp_path: Path) -> None:
+    """Priority, tags and place of what is left are as they were, and it runs there."""
+    directory = tmp_path / "journal"
+    with journals.start(STEERED, directory) as program:
+        assert program.communicate()[1] == ""
+    children = [ChildSpec(name, COUNTERS["cpu"]) for name in ("one", "other")]
+    (uid,) = (row["uid"] for row in journals.rows(directory, where="operation LIKE '%:pid' AND state < 4"))
+    journal = Journal(directory)
+    with Gate("shop", children=children, plugins=[journal], control_socket=False) as gate:
+        assert [gate.find(name).proxy().count().get() for name in ("one", "other")] == [0, 5]
+        assert journal.attach(text_of(uid)).result(30) not in (None, os.getpid())
+
+    rows = journals.rows(directory, where="priority = 7")
+    assert [(row["state"], row["path"], row["tags"]) for row in rows] == [
+        (4, "other", '{"tenant":"a"}'),
+        (4, "operations/pid@process", '{"tenant":"a"}'),
+    ]
+
+
+def test_a_durable_token_is_not_moved_to_a_place_of_plain_ones(tmp_path: Path) -> None:
+    """Its row would be at a place where it cannot run again."""
+    children = [ChildSpec("plain", Plain), ChildSpec("counter", COUNTERS["cpu"])]
+    with Gate("shop", children=children, plugins=[Journal(tmp_path / "journal")], control_socket=False) as gate:
+        gate.control.suspend("counter")
+        message = gate.find("counter").do(Counter.refuse, 5)
+        (outcome,) = gate.control.reroute(message.id, actor="plain")
+        assert (outcome.outcome, "durable" in outcome.note) == ("refused", True)
+        gate.control.unsuspend("counter")

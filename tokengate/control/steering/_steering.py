@@ -17,6 +17,8 @@ from actors.lowlevel import (
     LOOP_AFFINITIES,
     MAX_WAITING,
     ActorPlace,
+    DurablePlace,
+    DurableToken,
     Hold,
     Kill,
     OneWay,
@@ -26,6 +28,7 @@ from actors.lowlevel import (
     hold_in_queue,
     monitor,
     move,
+    note_change,
     place_of,
     process_drain,
 )
@@ -221,10 +224,12 @@ def renice(token: Token[Any], priority: int) -> Outcome:
     if token.priority == priority:
         return outcome(token, "unchanged", f"its priority was {priority} already")
     if place_of(token).mailbox.renice(token, priority):
+        note_change(token)
         return outcome(token, "reniced")
     if token.done():
         return ended(token)
     token.priority = priority
+    note_change(token)
     where = "it is about to begin" if token.started_at is None else "it has begun"
     return outcome(token, "noted", f"{where}; its priority counts at its next attempt")
 
@@ -238,6 +243,7 @@ def retag(token: Token[Any], new: dict[str, str], remove: Iterable[str]) -> Outc
     if tags == before:
         return outcome(token, "unchanged", "it has these tags already")
     token.tags = MappingProxyType(tags)
+    note_change(token)
     place_of(token).mailbox.ask_again(token)  # its tags may decide which throttles hold it
     return outcome(token, "retagged")
 
@@ -274,6 +280,8 @@ def _misfit(token: Token[Any], target: Place) -> str:
     if _GUARDS.index(source.properties.guard) > _GUARDS.index(target.properties.guard):
         guards = f"its guard is '{source.properties.guard}', and that of '{target.path}' '{target.properties.guard}'"
         return f"{guards}, so it would lose it there"
+    if isinstance(token, DurableToken) and not (isinstance(target, DurablePlace) and target.is_durable(token._call)):
+        return f"it is durable, and its tokens would not be at '{target.path}'"
     if isinstance(source, OperationPlace) and isinstance(target, OperationPlace):
         return ""
     if isinstance(source, OperationPlace) or isinstance(target, OperationPlace):
