@@ -172,6 +172,41 @@ class CheckJournal(Message[JournalChecked]):
 
 
 @attrs.frozen
+class JournalSalvaged:
+    """What a salvage has found.
+
+    Attributes:
+        kept: tokens in the new database.
+        damaged: tokens that could be read, with other bits than were written; these are left out.
+        commits: how many the old database had; 0 if that cannot be read.
+        missing: how many of its last commits were not there.
+        old: folder with the old files.
+    """
+
+    kept: int
+    damaged: int
+    commits: int
+    missing: int
+    old: str
+
+
+@attrs.frozen
+class SalvageJournal(Change[JournalSalvaged]):
+    """Copy what is whole of a damaged journal.
+
+    The copy takes its place, and the old files are kept. No gate may have it open: `--state-dir` names the directory.
+
+    Raises:
+        ControlError: a gate has it open.
+        JournalDamaged: nothing can be read.
+    """
+
+    right: ClassVar[str] = "administer"
+    takes: ClassVar[tuple[str, ...]] = ("reason",)
+    examples: ClassVar = ("journal salvage --state-dir /var/lib/shop",)
+
+
+@attrs.frozen
 class DurableTokenRow:
     """A durable token on disk. Times are seconds since the epoch.
 
@@ -337,7 +372,9 @@ class DiscardDeadLetter(_OnDeadLetters):
 _PLUGIN: Final = "Journal(directory)"
 _OFFLINE: Final = "tokengate.durable._offline"
 
-JOURNAL: Final = declare(Kind("journal", JournalRow, Journals, (CheckJournal,), plugin=_PLUGIN, offline=_OFFLINE))
+JOURNAL: Final = declare(
+    Kind("journal", JournalRow, Journals, (CheckJournal, SalvageJournal), plugin=_PLUGIN, offline=_OFFLINE)
+)
 DURABLE_TOKEN: Final = declare(
     Kind("durable-token", DurableTokenRow, DurableTokens, (ForkDurableToken,), plugin=_PLUGIN, offline=_OFFLINE)
 )

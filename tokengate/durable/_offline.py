@@ -19,22 +19,25 @@ import msgspec
 import trio
 
 from actors import Reply
-from tokengate._exceptions import BadStateDirectory
+from tokengate._exceptions import BadStateDirectory, JournalDamaged
 from tokengate.authority._authority import Authority
 from tokengate.authority._file import APPROVALS, AUDIT, GRANTS
-from tokengate.config._file import read_file
+from tokengate.config._file import find_file, read_file
 from tokengate.control._admission import Caller
 from tokengate.control._exceptions import ProposalMade
 from tokengate.control._validation import checked
 from tokengate.control.inspection._selector import parse
 from tokengate.control.messages import Message, verb_of
+from tokengate.control.registry._kinds import kind_of
+from tokengate.durable import _kinds as k
 from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._keys import submit_row
 from tokengate.durable._run import begin_run
+from tokengate.durable._salvage import salvage
 from tokengate.durable._schedule_times import Times
 from tokengate.durable._schedules import _COLUMNS, Schedules, _State
 from tokengate.durable._store import DATABASE, reader
-from tokengate.durable._verbs import JournalAnswers, answers_of
+from tokengate.durable._verbs import JournalAnswers
 from tokengate.durable._writer import Writer
 from tokengate.policy._policies import PlaceName
 
@@ -80,13 +83,17 @@ async def _answered(message: Message[Any], journal: Any, caller: Caller) -> Any:
         admission = await door.admit(message, caller)
         with admission.at_work():
             try:
-                answers = answers_of(JournalAnswers(journal), _StoredSchedules(journal))
-                answer = await getattr(answers, verb_of(type(message)))(admission.message)
+                of_schedules = kind_of(type(message)) is k.SCHEDULE
+                room = _StoredSchedules(journal) if of_schedules else _ClosedAnswers(journal)
+                answer = await getattr(room, verb_of(type(message)))(admission.message)
             except BaseException as raised:
                 error = raised
                 raise
             finally:
                 admission.done(answer, error)
+    except sqlite3.DatabaseError as damage:
+        remedy = f"'tokengate journal salvage --state-dir {journal.directory}' copies what is whole"
+        raise JournalDamaged(f"journal {journal.directory} is damaged: {damage}; {remedy}") from damage
     except ProposalMade:
         raise ProposalMade(
             "nothing was done: a dry run, which you may do; without a gate, there is no proposal", 0
@@ -128,23 +135,24 @@ class _ClosedJournal:
     def __init__(self, owned: OwnedDirectory) -> None:
         self.directory = owned.path
         self._owned = owned
+        self._is_open = True
         self._writer: Writer | None = None
         try:
             with self.reading() as db:
                 self.last = _LastRun(*(db.execute(_LAST).fetchone() or ()))
-        except BaseException:
-            owned.close()
-            raise
+        except sqlite3.DatabaseError:  # it is damaged, which each verb but a salvage says
+            self.last = _LastRun(config=_text(find_file()))
         self.run = self.last.run
         self.system: Any = SimpleNamespace(ids=itertools.count(1))
         self.due: Any = SimpleNamespace(note=lambda _due: None)
 
     def close(self) -> None:
         """Write what is left, and give the lock back."""
-        if self._writer is None:
-            self._owned.close()
-        else:
+        if self._writer is not None:
             self._writer.close(time.monotonic() + _CLOSE_SECONDS)
+        elif self._is_open:
+            self._owned.close()
+        self._is_open = False
 
     submit_row = submit_row
 
@@ -177,6 +185,16 @@ class _ClosedJournal:
         """Leave a token to the next opening."""
 
 
+class _ClosedAnswers(JournalAnswers):
+    """The answers about a journal that no gate has open."""
+
+    async def salvage_journal(self, _message: k.SalvageJournal) -> k.JournalSalvaged:
+        journal: Any = self._journal
+        journal.close()  # it is locked again by what follows
+        found = await trio.to_thread.run_sync(salvage, journal.directory)
+        return k.JournalSalvaged(found.kept, found.damaged, found.commits, found.missing, str(found.old))
+
+
 class _Stored:
     """A schedule as the journal has it: with its times, and what it submits."""
 
@@ -206,6 +224,10 @@ class _StoredSchedules(Schedules):
     def _place(self, operation: str) -> PlaceName:
         name = operation.rpartition(":")[2]
         return PlaceName(name, f"operations/{name}", "")
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _path(text: str | None) -> Path | None:

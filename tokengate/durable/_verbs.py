@@ -113,6 +113,12 @@ class JournalAnswers:
         _check_sees_all("the check of a journal")
         return await self._read(partial(checked, self._journal.directory), _CHECK_SECONDS)
 
+    async def salvage_journal(self, _message: k.SalvageJournal) -> k.JournalSalvaged:
+        directory = self._journal.directory
+        raise ControlError(
+            f"this gate has {directory} open; close it, then 'tokengate journal salvage --state-dir {directory}'"
+        )
+
     async def durable_tokens(self, message: k.DurableTokens) -> tuple[k.DurableTokenRow, ...]:
         rows = await self._listed(message.select, message.limit)
         return tuple(row.token_row() for row in rows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from tokengate.cli import main
 from tokengate.durable import Journal, Schedule
 from tokengate.durable import _kinds as k
 from tokengate.durable._offline import ask
-from tokengate.errors import BadRequest, BadStateDirectory, JournalInUse, Refused
+from tokengate.errors import BadRequest, BadStateDirectory, ControlError, JournalDamaged, JournalInUse, Refused
 
 Leave = Callable[[str], Path]
 
@@ -152,6 +154,34 @@ def test_a_log_that_cannot_be_written_prevents_a_change(leave: Leave) -> None:
     with pytest.raises(Exception, match="audit"):
         ask(directory, k.DiscardDeadLetter("*"))
     assert len(ask(directory, k.DeadLetters())) == 2
+
+
+@pytest.mark.parametrize("wholly", [False, True], ids=["a row", "the file"])
+def test_a_damaged_journal_is_salvaged(leave: Leave, wholly: bool) -> None:
+    """Case 41. Its old files are kept, and it opens again; a file that is none is said to be damaged."""
+    directory = leave("")
+    with closing(sqlite3.connect(directory / "journal.db", isolation_level=None)) as db:
+        db.create_function("checksum", -1, lambda *_: 0)
+        db.execute("UPDATE tokens SET arguments = '[[1], {}]' WHERE uid % 2 = 0")
+    if wholly:
+        (directory / "journal.db").write_bytes(b"no database" * 500)
+        with pytest.raises(JournalDamaged, match="journal salvage --state-dir"):
+            ask(directory, k.DeadLetters())
+        with pytest.raises(JournalDamaged, match="nothing can be read"):
+            ask(directory, k.SalvageJournal())
+        return
+
+    assert ask(directory, k.CheckJournal()).damaged == ("tokens: 1 rows",)
+    found = ask(directory, k.SalvageJournal(reason="a bit has changed"))
+
+    assert (found.kept, found.damaged, found.missing) == (1, 1, 0)
+    assert (Path(found.old) / "journal.db").exists()
+    assert ask(directory, k.CheckJournal()).damaged == ()
+    assert [one["verb"] for one in audited(directory) if one["kind"] == "intent"] == ["salvage_journal"]
+    with Gate("shop", plugins=[Journal(directory)], control_socket=False) as gate:
+        assert len(gate.plugin(Journal).dead_letters.list()) == 1
+        with pytest.raises(ControlError, match="close it, then"):
+            gate.control.ask(k.SalvageJournal())
 
 
 def test_commands_take_the_directory(leave: Leave) -> None:
