@@ -38,9 +38,12 @@ _groups: Final[dict[int, dict[Callable[..., object], list[Callable[[], object]]]
 def waking_together() -> Iterator[None]:
     """Wake the tasks of a loop together, for outcomes that this thread sets: a wake-up of a loop costs a system call.
 
-    Within, nothing may wait for such a task.
+    Within, nothing may wait for such a task. One within another one is a part of that.
     """
     me = threading.get_ident()
+    if me in _groups:
+        yield
+        return
     _groups[me] = {}
     try:
         yield
