@@ -24,14 +24,17 @@ def start(code: str, *args: object, env: dict[str, str] | None = None, piped: bo
     return programs.Program("-c", code, *map(str, args), env=_environment(env), piped=piped)
 
 
-def traced(code: str, *args: object, options: Sequence[str]) -> tuple[int, str]:
+def traced(code: str, *args: object, options: Sequence[str] = ()) -> tuple[int, str]:
     """Run a program with strace and these options; return its exit code, and the calls of all its threads in order."""
-    with tempfile.NamedTemporaryFile("r") as trace:
-        command = ["strace", "--follow-forks", "--quiet=all", f"--output={trace.name}", *options]
-        program = [sys.executable, "-c", code, *map(str, args)]
-        env, limit = _environment(None), programs.LIMIT
-        ended = subprocess.run([*command, *program], check=False, env=env, stdout=subprocess.DEVNULL, timeout=limit)
-        return ended.returncode, trace.read()
+    waits = "input()\n"
+    with tempfile.NamedTemporaryFile("r") as trace, start(waits + code, *args, piped=True) as program:
+        command = ["strace", "--follow-forks", f"--attach={program.pid}", f"--output={trace.name}", *options]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
+            assert strace.stderr is not None
+            assert "attached" in strace.stderr.readline()
+            program.communicate("\n")
+            strace.communicate(timeout=programs.LIMIT)
+        return program.wait(), trace.read()
 
 
 def _environment(env: dict[str, str] | None) -> dict[str, str]:
