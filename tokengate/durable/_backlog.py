@@ -151,7 +151,7 @@ class Backlog:
         with self._reading() as db:
             for one in [path] if path else list(self.unread):
                 row = db.execute(
-                    f"SELECT {COLUMNS} FROM tokens WHERE state = 1 AND path = ? LIMIT 1", (one,)
+                    f"SELECT {COLUMNS} FROM tokens WHERE state IN (1, 2) AND path = ? LIMIT 1", (one,)
                 ).fetchone()
                 place = None if row is None else self.target(Row._make(row))[0]
                 if place is not None:
