@@ -19,6 +19,7 @@
 #   _states.py    states of rows
 #   _submit.py    `submit_to`, for other processes of the user
 #   _inbox.py     the files that these leave
+#   _retention.py  removes rows some time after their end
 #   _ticker.py    the thread that looks at what is due
 #   _schedule.py  what a schedule submits, and when
 #   _schedule_times.py    when it is due, and what one look decides

@@ -41,6 +41,12 @@ _logger = logging.getLogger("tokengate.durable")
 _AT_ONCE: Final = 512  # rows that are read before their tokens are queued
 
 
+def operation_named(name: str) -> Any:
+    """Return the operation with a name, `module:qualified name`, or None; no module is imported."""
+    module, _, qualified = name.partition(":")
+    return operation_in(found_at(module, qualified)) if module in sys.modules else None
+
+
 class Row(NamedTuple):
     """What a token is made of again; its fields are the columns."""
 
@@ -88,6 +94,7 @@ class Backlog:
         reading: returns a connection that reads, for a `with`.
         give_up: makes the row with a uid a dead letter, since bits of it have changed.
         wall: returns the wall time.
+        park: notes on disk that the arguments of a row do not fit.
     """
 
     def __init__(
@@ -100,6 +107,7 @@ class Backlog:
         reading: Callable[[], closing[sqlite3.Connection]],
         give_up: Callable[[int], object],
         wall: Callable[[], float],
+        park: Callable[[Row], object],
     ) -> None:
         self._system = system
         self._run = run
@@ -109,6 +117,7 @@ class Backlog:
         self._reading = reading
         self._give_up = give_up
         self._wall = wall
+        self._park = park
         self._lock = threading.RLock()
         # Tokens that wait on disk only, and those of earlier runs; the others are found by their ids.
         self._known: WeakValueDictionary[int, DurableToken[Any]] = WeakValueDictionary()
@@ -119,7 +128,8 @@ class Backlog:
         self._thread = DaemonThread(self._read, f"{system.name}-journal-reader")
         self._ended: set[int] | None = None  # uids of tokens that have ended since the reader began to read
         self.on_disk = 0  # rows that wait on disk only
-        self.parked: set[int] = set()  # uids of rows that cannot run here
+        self.parked: dict[int, str] = {}  # {uid of a row that cannot run here: its operation}
+        self._misfits: dict[str, Any] = {}  # {operation of such rows: its function, which they do not fit, or None}
 
     def open(self, db: sqlite3.Connection) -> None:
         """Note what earlier runs have left, before any token is accepted, and start the thread."""
@@ -181,7 +191,10 @@ class Backlog:
                 self._give_up(row.uid)
                 return None
             token = token or self._made(row)
-            (self.parked.add if token is None else self.parked.discard)(row.uid)
+            if token is None:
+                self.parked[row.uid] = row.operation
+            else:
+                self.parked.pop(row.uid, None)
         return token
 
     def offer(self, row: Row) -> bool:
@@ -194,7 +207,8 @@ class Backlog:
             if self._passes_door(token):
                 mailbox.offer(token)
         except ActorDead:
-            self.parked.add(row.uid)
+            self.parked[row.uid] = row.operation
+            self._misfits.pop(row.operation, None)
             return False
         return True
 
@@ -204,6 +218,22 @@ class Backlog:
         if isinstance(token, DurableToken) and token.record is not None and token.record.number == uid:
             return token
         return self._known.get(uid)
+
+    def hopeful(self) -> dict[str, list[int]]:
+        """Return {operation: uids} of parked rows that may run by now: their operation is another one than it was."""
+        with self._lock:
+            rows: dict[str, list[int]] = {}
+            for uid, name in self.parked.items():
+                rows.setdefault(name, []).append(uid)
+        return {name: uids for name, uids in rows.items() if self._code_of(name) is not self._misfits.get(name)}
+
+    def _code_of(self, name: str) -> Any:
+        """Return the function of an operation, or the class of an actor that has one of its methods; None: neither."""
+        operation = operation_named(name)
+        if operation is not None:
+            return operation._function
+        place = self._system.place_at(name.rpartition(":")[0])
+        return place.actor_class if isinstance(place, ActorPlace) else None
 
     def _made(self, row: Row) -> DurableToken[Any] | None:
         place, name, call = self.target(row)
@@ -217,6 +247,8 @@ class Backlog:
         try:
             args, token.kwargs = self._codec(row.operation, token).decode(row.arguments)
         except msgspec.ValidationError:
+            self._misfits[row.operation] = self._code_of(row.operation)
+            self._park(row)
             return None
         token._args = args[0] if call is None else args
         record.is_accepted = record.is_on_disk = True
@@ -231,8 +263,7 @@ class Backlog:
 
     def target(self, row: Row) -> tuple[Place | None, str, Any]:
         """Return the place of a row, None if it is unknown here, and the name and the call of its token there."""
-        module, _, name = row.operation.partition(":")
-        operation = operation_in(found_at(module, name)) if module in sys.modules else None
+        name, operation = row.operation.partition(":")[2], operation_named(row.operation)
         if operation is not None:
             own = self._places[operation._spec]
             with suppress(BadOperation):  # operators have moved it to another affinity, which it may not have any more

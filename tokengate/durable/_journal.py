@@ -6,7 +6,7 @@ import inspect
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -27,17 +27,18 @@ from actors.lowlevel import (
 )
 from tokengate._exceptions import JournalFailed, LeftInJournal, NotRecovered
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import COLUMNS, Backlog, Row
+from tokengate.durable._backlog import COLUMNS, Backlog, Row, operation_named
 from tokengate.durable._checksums import note_corrupt
 from tokengate.durable._codec import Codec
 from tokengate.durable._due import Due
-from tokengate.durable._keys import Tokens, operation_named, submit_row
+from tokengate.durable._keys import Tokens, submit_row
 from tokengate.durable._record import Record
 from tokengate.durable._run import Run
 from tokengate.durable._saved import SavedStates
 from tokengate.durable._store import reader
 from tokengate.durable._ticker import Ticker
 from tokengate.durable._writer import ACCEPT, BEGIN, CHANGE, END, Also, Write, Writer
+from tokengate.operations._options import durable_names
 
 T = TypeVar("T")
 
@@ -49,6 +50,9 @@ _AT_ONCE: Final = 256  # ends, after which the tasks that wait for them are woke
 
 _DEATHS: Final = 3  # of processes in which a token had begun; then it does not run again
 _UNDO: Final = "UPDATE tokens SET state = ? WHERE uid = ? AND state = ? AND attempts = ?"
+_SOON: Final = 0.1  # seconds between two looks for new operations
+_LOOKS: Final = 100  # of them to one at all parked rows
+
 _WHY_NOT: Final = {
     "may_have_run": "its process has ended after it had begun, so it may have run, and it is not declared "
     "idempotent=True: see what it has done, then retry the dead letter, or discard it",
@@ -125,14 +129,16 @@ class OpenJournal:
         gate: the gate.
         run: the files of this opening.
         writer: writes to the disk.
+        aliases: {name of an operation that was renamed: its name now}.
 
     Attributes:
         backlog: rows that have not ended, and their tokens.
         is_closing: whether what has not begun is left to the next opening.
     """
 
-    def __init__(self, gate: Any, run: Run, writer: Writer) -> None:
+    def __init__(self, gate: Any, run: Run, writer: Writer, aliases: Mapping[str, str]) -> None:
         self.gate = gate
+        self.aliases = aliases
         self.system: ActorSystem = gate._system
         self.directory = run.directory.path
         self.backlog = Backlog(
@@ -144,6 +150,7 @@ class OpenJournal:
             self.reading,
             lambda uid: self.call(partial(note_corrupt, uid=uid)),
             lambda: self.wall(),  # noqa: PLW0108  # which tests set
+            self._park,
         )
         self.run = run.number
         self.page = run.page
@@ -310,13 +317,13 @@ class OpenJournal:
         return not reason
 
     def offer_new(self, uids: Sequence[int]) -> None:
-        """Offer the rows with these uids that are queued; on any thread but a loop's."""
+        """Offer the rows with these uids that are queued, or had begun; on any thread but a loop's."""
         with self.reading() as db:
             for at in range(0, len(uids), 500):
                 some = uids[at : at + 500]
                 where = ",".join("?" * len(some))
                 found = db.execute(
-                    f"SELECT {COLUMNS} FROM tokens WHERE state = {states.QUEUED} AND uid IN ({where}) ORDER BY uid",
+                    f"SELECT {COLUMNS} FROM tokens WHERE state IN (1, 2) AND uid IN ({where}) ORDER BY uid",
                     some,
                 )
                 for row in map(Row._make, found.fetchall()):
@@ -331,6 +338,37 @@ class OpenJournal:
     def puts_off(self, record: Record, token: DurableToken[Any], error: BaseException) -> bool:
         """Put a token off whose code has raised `Snooze`; return False if this is another error."""
         return self.due.snooze(record, token, error)
+
+    # Rows that cannot run here
+
+    def watch_parked(self) -> None:
+        """Look at parked rows each 10 seconds, and soon after a durable operation was decorated."""
+        seen, looks = len(durable_names), 0
+
+        def look() -> None:
+            nonlocal seen, looks
+            looks += 1
+            if seen != len(durable_names):
+                seen, looks = len(durable_names), -1  # and once more: it may be decorated, and not yet in its module
+            if looks % _LOOKS <= 0:
+                self.look()
+
+        self.ticker.every(_SOON, look)
+
+    def look(self) -> None:
+        """Offer rows again that could not run, if their operation or path is here by now; not on a loop."""
+        self.backlog.look()
+        for name, uids in self.backlog.hopeful().items():
+            self._codecs.pop(name, None)
+            unparked = self.call(partial(_set_state, uids, states.PARKED, states.QUEUED))
+            unparked.add_done_callback(partial(self._offer_later, uids))
+
+    def _offer_later(self, uids: Sequence[int], _reply: object) -> None:
+        self.later(self.offer_new, uids)
+
+    def _park(self, row: Row) -> None:
+        with suppress(JournalFailed):
+            self.writer.put(Write(partial(_set_state, [row.uid], states.QUEUED, states.PARKED)))
 
     # Full mailboxes
 
@@ -564,6 +602,11 @@ class OpenJournal:
         for token in self.system.live.values():
             token._callbacks = None  # they belong to threads and loops of the parent
         self.abandon()
+
+
+def _set_state(uids: Sequence[int], before: int, state: int, db: sqlite3.Connection) -> None:
+    """Write another state of rows that are in a certain one."""
+    db.executemany("UPDATE tokens SET state = ? WHERE uid = ? AND state = ?", [(state, uid, before) for uid in uids])
 
 
 def operation_of(token: Token[Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -28,12 +27,11 @@ from actors import (
 from actors.lowlevel import DurableToken, Properties, loop_here, make_token
 from tokengate._exceptions import NotRecovered
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import COLUMNS, Backlog, Row
+from tokengate.durable._backlog import COLUMNS, Backlog, Row, operation_named
 from tokengate.durable._codec import Codec, checksum
 from tokengate.durable._record import Keeper, Record, number_of, text_of
+from tokengate.durable._run import Run
 from tokengate.durable._writer import ACCEPT
-from tokengate.operations._functions import found_at
-from tokengate.operations._operation import operation_in
 
 RECOVERY_REASONS: Final = ("may_have_run", "poison", "corrupt")
 """Why tokens do not run again after the death of their process."""
@@ -55,6 +53,9 @@ class OpenedJournal(Keeper, Protocol):
     def run(self) -> int: ...
 
     @property
+    def aliases(self) -> Mapping[str, str]: ...
+
+    @property
     def tokens(self) -> Tokens: ...
 
     @property
@@ -74,10 +75,28 @@ class OpenedJournal(Keeper, Protocol):
         ...
 
 
-def operation_named(name: str) -> Any:
-    """Return the operation with a name, `module:qualified name`, or None; no module is imported."""
-    module, _, qualified = name.partition(":")
-    return operation_in(found_at(module, qualified)) if module in sys.modules else None
+def path_of(name: str) -> str:
+    """Return the path of the place of an operation with a name."""
+    known = operation_named(name)
+    return f"operations/{name.rpartition(':')[2].rpartition('.')[2] if known is None else known._spec.name}"
+
+
+def prepare_rows(run: Run, aliases: Mapping[str, str]) -> None:
+    """Give rows to the operations that have taken the places of theirs, and have parked ones tried again.
+
+    Args:
+        run: the files of this opening; nothing else writes to them yet.
+        aliases: {name of an operation on disk: its name now}.
+    """
+    db = run.db
+    db.execute("BEGIN IMMEDIATE")
+    for old, new in aliases.items():
+        row = new, path_of(new), old  # a row whose key is taken there stays as it is
+        db.execute("UPDATE OR IGNORE tokens SET operation = ?, path = ? WHERE operation = ?", row)
+    db.execute("UPDATE tokens SET state = ? WHERE state = ?", (states.QUEUED, states.PARKED))
+    db.execute("UPDATE meta SET commits = commits + 1")
+    db.execute("COMMIT")
+    run.note_commit()
 
 
 def submit_row(
@@ -112,14 +131,13 @@ def submit_row(
     Returns:
         its uid as a number, or that of the row which has the key; and whether it is new.
     """
+    operation = journal.aliases.get(operation, operation)
     if key is not None:
         taken = db.execute("SELECT uid FROM tokens WHERE operation = ? AND key = ?", (operation, key)).fetchone()
         if taken:
             return int(taken[0]), False
     known = operation_named(operation)
-    if not path:
-        name = operation.rpartition(":")[2] if known is None else known._spec.name
-        path = f"operations/{name}"
+    path = path or path_of(operation)
     own_tags = {} if known is None else dict(known.tags)
     if priority is None:
         priority = 0 if known is None else known.priority
@@ -316,6 +334,7 @@ def attach(journal: OpenedJournal, what: Any, key: str | int | None) -> Token[An
     if key is None:
         return journal.tokens.attach(number_of(what))
     name = what if isinstance(what, str) else f"{what.__module__}:{what.__qualname__}"
+    name = journal.aliases.get(name, name)
     with journal.reading() as db:
         row = db.execute("SELECT uid FROM tokens WHERE operation = ? AND key = ?", (name, str(key))).fetchone()
     if row is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -14,12 +15,13 @@ from tokengate._exceptions import BadConfig, JournalFailed, Problem
 from tokengate.config._file import Config
 from tokengate.control.messages import HealthPart
 from tokengate.control.registry._plugin import Plugin
+from tokengate.durable import _retention
 from tokengate.durable._config import JOURNAL, SCHEDULES
 from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._fork import ForkAnswers
 from tokengate.durable._inbox import SECONDS, Inbox
 from tokengate.durable._journal import OpenJournal
-from tokengate.durable._keys import attach
+from tokengate.durable._keys import attach, prepare_rows
 from tokengate.durable._kinds import DeadLetterVerbs, JournalVerbs, ScheduleVerbs
 from tokengate.durable._run import begin_run
 from tokengate.durable._schedule import Schedule
@@ -46,13 +48,32 @@ class Journal(Plugin):
 
     Args:
         directory: that of the journal; one gate at a time has it. None: `[journal]` of the gate's file names it.
+        retention: seconds for which a token is kept that has ended, and its key is taken; dead letters are kept until
+            an operator decides about them.
+        aliases: {name of an operation that was renamed, such as `"shop.old:charge"`: its name now}.
         schedules: what is submitted by the clock, beside each `[[schedule]]` of the file.
 
     Raises:
         ValueError: an argument has a value that cannot work.
     """
 
-    def __init__(self, directory: str | os.PathLike[str] | None = None, *, schedules: Iterable[Schedule] = ()) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        retention: float = 86_400.0,
+        aliases: Mapping[str, str] | None = None,
+        schedules: Iterable[Schedule] = (),
+    ) -> None:
+        if not isinstance(retention, int | float) or not 0 <= retention < math.inf:
+            raise ValueError(f"retention of the journal is {retention!r}; it must be a number of seconds")
+        for old, new in (aliases or {}).items():
+            if not all(isinstance(name, str) and name.count(":") == 1 for name in (old, new)):
+                raise ValueError(
+                    f"aliases of the journal has {old!r}: {new!r}; write names, such as 'shop.old:pay': 'shop:charge'"
+                )
+        self._retention = retention
+        self._aliases = dict(aliases or {})
         self._directory = Path() if directory is None else Path(directory)
         self._has_directory = directory is not None
         self._own_schedules = checked(schedules)
@@ -78,8 +99,11 @@ class Journal(Plugin):
             self._file_schedules = tuple(one.schedule for one in entries)
             now = {one.name: one.spec for one in self._file_schedules}
             if self._schedules is None:
-                if rows and rows[0].directory is not None:
-                    self._directory, self._has_directory = rows[0].directory, True
+                for row in rows:
+                    if row.directory is not None:
+                        self._directory, self._has_directory = row.directory, True
+                    self._retention = self._retention if row.retention is None else row.retention
+                    self._aliases.update(row.aliases or {})
             elif before != now:
                 self._schedules.take((*self._own_schedules, *self._file_schedules))
             changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
@@ -105,8 +129,13 @@ class Journal(Plugin):
         except BaseException:
             owned.close()
             raise
+        try:
+            prepare_rows(run, self._aliases)
+        except BaseException:
+            run.close(well=False)
+            raise
         writer = Writer(run, f"{gate.name}-journal", lambda _error: gate.request_stop())
-        self._journal = OpenJournal(gate, run, writer)
+        self._journal = OpenJournal(gate, run, writer, self._aliases)
         self._journal.open()
         self._schedules = Schedules(self._journal)
         return self._journal
@@ -156,6 +185,8 @@ class Journal(Plugin):
         assert self._schedules is not None
         self._journal.due.open()
         self._journal.go_on()
+        self._journal.watch_parked()
+        self._journal.ticker.every(_retention.SECONDS, _retention.Retention(self._journal, self._retention).look)
         inbox = Inbox(self._journal)
         inbox.take()
         self._journal.ticker.every(SECONDS, inbox.take)

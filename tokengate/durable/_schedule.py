@@ -15,8 +15,8 @@ import msgspec
 from actors import NotDurable
 from tokengate._exceptions import BadPolicy
 from tokengate.control._units import seconds_in
+from tokengate.durable._backlog import operation_named
 from tokengate.durable._codec import Codec
-from tokengate.durable._keys import operation_named
 from tokengate.durable._schedule_times import Catchup, Overlap, Times, check_cron, instant_of
 from tokengate.operations._operation import operation_in
 

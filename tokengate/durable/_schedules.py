@@ -21,10 +21,9 @@ from tokengate.control._exceptions import BadRequest
 from tokengate.control._units import seconds_in
 from tokengate.durable import _kinds as k
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import COLUMNS, Row
+from tokengate.durable._backlog import COLUMNS, Row, operation_named
 from tokengate.durable._checksums import whole
 from tokengate.durable._journal import OpenJournal
-from tokengate.durable._keys import operation_named
 from tokengate.durable._record import text_of
 from tokengate.durable._schedule import Schedule
 from tokengate.durable._schedule_times import decide, stamp

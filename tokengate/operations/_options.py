@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import CodeType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from actors import Limits, NotDurable, Overflow
 from actors.lowlevel import AFFINITIES, INSTEAD, LOOP_AFFINITIES, Properties, checked_properties
@@ -17,6 +17,10 @@ from tokengate.operations._functions import is_async_generator_function
 from tokengate.policy._policy import OF_CALLS, Policy, parts_of
 
 Affinity: TypeAlias = Literal["io", "asyncio", "cpu", "process"]
+
+
+durable_names: Final[list[str]] = []
+"""Names of all durable operations, in the order in which they were decorated."""
 
 
 def check_function(name: str, function: object) -> None:
@@ -76,7 +80,7 @@ def check_properties(
 
 
 def check_durable(name: str, function: object, policy: Policy | None) -> None:
-    """Raise an error unless later processes can find the function of durable calls by its name, and run each alone."""
+    """Note a durable operation; raise an error unless later processes find it by its name, and run each call alone."""
     module, qualified = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if module in ("__main__", "__mp_main__"):
         raise NotDurable(f"'{name}' is in the program itself, __main__; move it to a module that the program imports")
@@ -90,6 +94,7 @@ def check_durable(name: str, function: object, policy: Policy | None) -> None:
             f"'{name}' has a batch, which several calls share, and each durable call is kept by itself; "
             "take the batch away, or have a durable operation call this one"
         )
+    durable_names.append(f"{module}:{qualified}")
 
 
 def check_policy(policy: object) -> Policy | None:
