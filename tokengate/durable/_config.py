@@ -19,7 +19,7 @@ from tokengate.policy._file import Tables
 
 
 @attrs.frozen
-class JournalRow:
+class JournalSettings:
     """`[journal]`: parameters of `Journal` that win over those of the code; None: those hold."""
 
     directory: Path | None = None
@@ -58,13 +58,13 @@ _KEYS: Final[Mapping[str, tuple[Callable[[Any], Any], str]]] = {
 _PARAMETERS: Final = tuple(inspect.signature(Schedule).parameters)
 
 
-def _journal(tables: Tables, report: Report) -> tuple[JournalRow, ...]:
+def _journal(tables: Tables, report: Report) -> tuple[JournalSettings, ...]:
     for table in tables:
         _check_keys(("journal",), table, _KEYS, report)
         values: dict[str, Any] = {key: _KEYS[key][0](table[key]) for key in _KEYS.keys() & table.keys()}
         for key in [key for key, value in values.items() if value is None]:
             report.wrong(("journal", key), table[key], _KEYS[key][1])
-        return (JournalRow(**values),)
+        return (JournalSettings(**values),)
     return ()
 
 
@@ -96,7 +96,7 @@ def _check_keys(path: KeyPath, table: Mapping[str, Any], known: Iterable[str], r
     return not unknown
 
 
-JOURNAL: Final = Section[JournalRow]("journal", _journal, single=True)
+JOURNAL: Final = Section[JournalSettings]("journal", _journal, single=True)
 SCHEDULES: Final = Section[ScheduleEntry]("schedule", _schedules)
 
 register(JOURNAL, SCHEDULES)
