@@ -21,7 +21,7 @@ Until = Callable[[Callable[[], bool]], None]
 
 pytestmark = pytest.mark.usefixtures("programs")
 
-KILLS = 10_000 if TORTURE else 500 if IN_CI else 4
+KILLS = 10_000 if TORTURE else 500 if IN_CI else 2
 
 PROGRAM = """
 import random, sys, threading
