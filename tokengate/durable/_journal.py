@@ -584,6 +584,9 @@ class OpenJournal:
 
     def abandon(self, deadline: float = 0.0) -> None:
         """End the objects of tokens whose ends have not been written; what ends from now on ends where it is."""
+        if not self.writer.is_closing and not self._is_disowned:  # the gate has not opened
+            self.close(time.monotonic() + _SECONDS)
+            return
         self._is_over = True
         self._ended.put(int)  # wakes the thread
         if not self._is_disowned:

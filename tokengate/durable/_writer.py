@@ -98,6 +98,7 @@ class Writer:
 
     Attributes:
         error: why nothing can be written any more; None if it can.
+        is_closing: whether it ends when all is written.
     """
 
     def __init__(self, run: Run, name: str, failed: Callable[[BaseException], object]) -> None:
@@ -110,7 +111,7 @@ class Writer:
         self._queue: deque[Write] = deque()
         self._late: list[Write] = []  # what has found no space
         self._next_try = 0.0
-        self._closing = False
+        self.is_closing = False
         self._written = 0  # records and commits in the log of the database
         self._most = 2_000  # of them, before that is copied into the database
         self.error: BaseException | None = None
@@ -127,7 +128,7 @@ class Writer:
             JournalFailed: nothing can be written any more.
         """
         with self._lock:
-            if self.error is not None or self._closing:
+            if self.error is not None or self.is_closing:
                 raise self._failure()
             if not self._queue:
                 self._ready.notify()
@@ -166,7 +167,7 @@ class Writer:
     def close(self, deadline: float) -> bool:
         """Write what is left, and end; return whether that was done by the deadline, in seconds of `time.monotonic`."""
         with self._ready:
-            self._closing = True
+            self.is_closing = True
             self._ready.notify()
         return self._thread.gone(deadline)
 
@@ -201,7 +202,7 @@ class Writer:
 
     def _next(self) -> list[Write]:
         with self._ready:
-            while not self._queue and not self._closing:
+            while not self._queue and not self.is_closing:
                 if not self._ready.wait(_PAUSE if self._late else None) and self._late:
                     break
             return self._late + [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
@@ -217,7 +218,7 @@ class Writer:
             self._commit(batch)
         except BaseException as raised:
             error = raised
-            if _code(raised) in _PASSING and not self._closing:
+            if _code(raised) in _PASSING and not self.is_closing:
                 if self._run.has_reserve and _code(raised) in _FULL:
                     self._give_up_reserve()
                     return self._write(batch)

@@ -548,10 +548,10 @@ class Gate(LazyOpening, Spawning):
         control = ChildSpec("control", ControlActor, args=args)
         parts: list[ChildSpec] = []
         if self._plugins:
-            from tokengate.gate._plugins import add_observers, journal_of, supervisor_of
+            from tokengate.gate._plugins import add_observers, set_journal, supervisor_of
 
             add_observers(self, self._system, self._plugins)
-            self._system.journal = journal_of(self, self._plugins)
+            set_journal(self, self._system, self._plugins)
             parts = supervisor_of(self, self._plugins)
         self._own_spec = Supervisor.child_spec(SYSTEM, (*parts, control))
         if self._tunes_collector:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from actors import ActorSystem
 from supervisors import ChildSpec, Supervisor
@@ -58,10 +57,11 @@ def add_observers(gate: object, system: ActorSystem, plugins: Iterable[Plugin]) 
             system.add_observer(observer)
 
 
-def journal_of(gate: object, plugins: Iterable[Plugin]) -> Any:
-    """Return what keeps the durable tokens of a gate; None if no plugin does."""
-    found = [journal for plugin in plugins if (journal := plugin.journal(gate)) is not None]
-    return found[0] if found else None
+def set_journal(gate: object, system: ActorSystem, plugins: Iterable[Plugin]) -> None:
+    """Give the system of a gate what keeps its durable tokens, if a plugin does that; it is closed with the system."""
+    for plugin in plugins:
+        if (journal := plugin.journal(gate)) is not None:
+            system.journal = journal
 
 
 def supervisor_of(gate: object, plugins: Iterable[Plugin]) -> list[ChildSpec]:

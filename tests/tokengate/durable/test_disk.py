@@ -20,6 +20,7 @@ from tiers import IN_CI, in_ci
 
 from tokengate import Gate
 from tokengate.audit import _directory
+from tokengate.control.registry import Plugin
 from tokengate.durable import Journal, _store
 from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._page import SLOTS, Page, left_pages
@@ -176,6 +177,20 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path, monkeypat
     monkeypatch.setattr(_directory, "_remote", lambda _folder: "nfs4")
     with pytest.raises(BadStateDirectory, match="network file system"):
         OwnedDirectory(tmp_path / "journal", "shop")
+
+
+@pytest.mark.parametrize("method", ["journal", "child", "opened"])
+def test_an_opening_that_fails_leaves_the_directory_free(tmp_path: Path, method: str) -> None:
+    """Whenever another plugin fails; no thread is left, and the run has closed."""
+
+    def fail(*_args: object) -> None:
+        raise RuntimeError("broken")
+
+    broken = type("Broken", (Plugin,), {method: fail})
+    for number in range(2):
+        with pytest.raises(RuntimeError, match="broken"):
+            Gate("shop", plugins=[Journal(tmp_path), broken()], control_socket=False).open()
+        assert [row["how"] for row in journals.runs(tmp_path)] == ["closed"] * (number + 1)
 
 
 # Openings
