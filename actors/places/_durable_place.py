@@ -151,7 +151,7 @@ class DurablePlace(Place):
                 enter(token)
             else:
                 self.system.senders.add(token)
-                acceptance.add_done_callback(partial(self._journal(token).later, partial(_enter_late, token)))
+                acceptance.add_done_callback(partial(_enter_soon, token))
         return tuple(kept)
 
     def reject(self, token: Token[Any], error: BaseException) -> None:
@@ -184,8 +184,13 @@ def enter(token: DurableToken[Any]) -> None:
         place.reject(token, error)
 
 
-def _enter_late(token: DurableToken[Any], _acceptance: object = None) -> None:
-    """Do so, for a token whose sender is gone; reject one that is not on disk."""
+def _enter_soon(token: DurableToken[Any], _acceptance: object) -> None:
+    """Have that done; this is the thread that writes, which does nothing else."""
+    place_of(token).system.journal.later(partial(_enter_late, token))
+
+
+def _enter_late(token: DurableToken[Any]) -> None:
+    """Put a token whose sender is gone into its mailbox; reject it if it is not on disk."""
     place, record = place_of(token), token.record
     if token._phase is TokenState.CREATED and record is not None and token._end is None:
         if record.refusal is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import journals
@@ -13,6 +15,7 @@ from tiers import in_ci
 from tokengate import Gate, token
 from tokengate.durable import Journal
 from tokengate.errors import NotRecovered
+from tokengate.types import ProcessPool
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -155,3 +158,28 @@ def test_recovery_asks_whether_a_token_may_run_twice(tmp_path: Path, kind: str, 
     assert noted(ledger) == ["run -1"] * (1 + idempotent)
     assert (row["state"], row["reason"], row["dead"]) == ((4, "", None) if idempotent else (5, "may_have_run", 1))
     assert (row["attempts"], row["recoveries"]) == (1, int(idempotent))
+
+
+@in_ci
+def test_a_beginning_is_undone_if_the_process_dies_before_the_code_began(
+    tmp_path: Path, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """The token is queued again, on disk, too, and runs in another process, once."""
+    directory, ledger = tmp_path / "journal", tmp_path / "ledger"
+    with Gate("shop", plugins=[Journal(directory)], processes=ProcessPool(size=1), control_socket=False) as gate:
+        sender = Sender(gate, "process")
+        assert sender.submit(ledger, 1).result(20) == 1
+        workers = list(gate._system.processes.pool.workers)
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGSTOP)  # it takes nothing more
+        one = sender.submit(ledger, 2)
+        until(lambda: any(worker.number_of(one) for worker in workers))
+        assert journals.rows(directory)[1]["state"] == 2
+        sender.suspend()
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+        until(lambda: journals.rows(directory)[1]["state"] == 1)
+        sender.unsuspend()
+        assert one.result(20) == 2
+    assert noted(ledger) == ["run 1", "run 2"]
+    assert [(row["state"], row["attempts"]) for row in journals.rows(directory)] == [(4, 1), (4, 1)]

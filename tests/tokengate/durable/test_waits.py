@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import journals
@@ -14,6 +18,7 @@ import trio
 from durable_operations import Sender, noted
 from gated_code import LIMIT
 
+from actors import Reply
 from tokengate import Gate, Token, token
 from tokengate.durable import Journal
 from tokengate.durable._writer import Writer
@@ -197,3 +202,36 @@ def test_map_names_what_is_on_disk_when_it_raises(
     on_disk = [f"{row['uid'] >> 40}.{row['uid'] & (1 << 40) - 1}" for row in journals.rows(tmp_path / "journal")]
     assert [one.uid for one in accepted] == on_disk
     assert len(accepted) == 4
+
+
+def test_ctrl_c_takes_back_what_is_not_being_written(tmp_path: Path, disk: journals.Disk) -> None:
+    """What is being written is accepted, and runs; then a second submit with the same key would join it. Case 39."""
+    with opened(tmp_path / "journal"):
+        disk.hold()
+        for number in range(2):
+            waiting = threading.Timer(0.0, _interrupt_wait, (disk,))
+            waiting.start()
+            with pytest.raises(KeyboardInterrupt):
+                name_of.submit(f"{number}")
+            waiting.join()
+        disk.release()
+        assert name_of.submit("last").result(LIMIT) == "last"
+    assert [(row["arguments"], row["state"]) for row in journals.rows(tmp_path / "journal")] == [
+        (b'[["0"],{}]', 4),
+        (b'[["last"],{}]', 4),
+    ]
+
+
+def _interrupt_wait(disk: journals.Disk) -> None:
+    """Interrupt the main thread as it waits for the disk; that has the first record in hand, and the second behind."""
+    disk.wait_reached()
+    main = threading.main_thread().ident
+    while not any(frame.f_code is Reply._block.__code__ for frame in _frames(sys._current_frames()[main or 0])):
+        pass
+    signal.pthread_kill(main or 0, signal.SIGINT)
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
