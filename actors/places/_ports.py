@@ -5,7 +5,7 @@ They let places stand below the system. Properties here are attributes of the cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from actors._exit_reason import ExitReason
@@ -118,6 +118,10 @@ class Journal(Protocol):
 
     def disown(self) -> None:
         """Leave the files to the parent, in a forked child."""
+        ...
+
+    def find(self, ids: Iterable[int], /) -> Mapping[int, Any]:
+        """Return {id: token} of tokens that wait, by their ids or the numbers of their uids; not on a loop."""
         ...
 
     def entered(self, place: Any, /) -> None:

@@ -1,4 +1,4 @@
-"""The tokens of a command: numbers are ids, other text is a selector."""
+"""The tokens of a command: numbers are ids, `17.4242` is the uid of one on disk, other text is a selector."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from tokengate.cli._errors import UsageProblem
+from tokengate.control.messages._targets import id_of, number_in
 
 SELECTORS = """\b
 SELECTOR is a list of terms with commas between them; a token must match all: FIELD OP VALUE.
@@ -26,25 +27,24 @@ Quote a value that has commas or spaces. Quote the whole SELECTOR for your shell
 
 SELECTOR_HELP = "'tokengate ps --help' explains SELECTOR."
 
-TARGET_HELP = f"TARGET is ids of tokens, or one SELECTOR ('*' for all tokens). {SELECTOR_HELP}"
-
-
-_MOST_DIGITS = 20  # of an id; Python refuses to read some thousands
+TARGET_HELP = f"TARGET is ids of tokens, uids of durable ones, or one SELECTOR ('*' for all tokens). {SELECTOR_HELP}"
 
 
 def token_id(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
     """Return a token's id; the error says how to find it."""
     text = value.removeprefix("#")
-    if not _is_id(text):
+    number = number_in(text)
+    if number is None:
         raise click.BadParameter(
             f"'{value[:60]}' is not an id; 'tokengate ps operation={value[:60]}' lists tokens with their ids"
         )
-    return int(text)
+    return number
 
 
 def token_or_actor(context: click.Context, parameter: click.Parameter, value: str) -> int | str:
     """Return a token's id, if it is a number, or else the text, which is the name of an actor."""
-    return token_id(context, parameter, value) if value.removeprefix("#").isdecimal() else value
+    text = value.removeprefix("#")
+    return token_id(context, parameter, value) if text.isdecimal() or number_in(text) is not None else value
 
 
 def target_of(targets: Sequence[str]) -> str | tuple[int, ...]:
@@ -62,7 +62,7 @@ def target_of(targets: Sequence[str]) -> str | tuple[int, ...]:
         if not selector.strip():
             raise UsageProblem("an empty TARGET selects nothing; give ids or a selector, '*' for all tokens")
     if not selectors:
-        return tuple(map(int, targets))
+        return tuple(map(id_of, targets))
     if len(targets) > 1:
         raise UsageProblem(
             f"'{selectors[0]}' is a selector, which must be the only TARGET; "
@@ -73,9 +73,9 @@ def target_of(targets: Sequence[str]) -> str | tuple[int, ...]:
 
 def joined(*selectors: str) -> str:
     """Return a selector for the tokens that all of these match; a number is an id."""
-    terms = [f"id={selector}" if _is_id(selector) else selector for selector in selectors]
+    terms = [f"id={selector}" if selector.isdecimal() else selector for selector in selectors]
     return ",".join(term for term in terms if term not in ("", "*"))
 
 
 def _is_id(target: str) -> bool:
-    return target.isascii() and target.isdigit() and len(target) <= _MOST_DIGITS
+    return number_in(target) is not None

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from functools import partial
 from heapq import heapreplace
@@ -38,6 +38,7 @@ from tokengate.operations._operation import operation_in
 
 _logger = logging.getLogger("tokengate.durable")
 
+_KEPT: Final = 1_000  # tokens on disk only that operators have asked for
 _AT_ONCE: Final = 512  # rows that are read before their tokens are queued
 
 
@@ -70,6 +71,7 @@ class Row(NamedTuple):
 COLUMNS: Final = f"{', '.join(Row._fields[:-1])}, {WHOLE}"
 """Of `SELECT`, in the order of a `Row`."""
 
+_OPEN: Final = f"SELECT {COLUMNS} FROM tokens WHERE uid = ? AND state < 3"
 _QUEUED: Final = f"""
 SELECT {COLUMNS} FROM tokens INDEXED BY tokens_queued
 WHERE state = 1 AND path = ? AND fair IS ? AND priority <= ? AND (priority < ? OR uid >= ?)
@@ -121,6 +123,7 @@ class Backlog:
         self._lock = threading.RLock()
         # Tokens that wait on disk only, and those of earlier runs; the others are found by their ids.
         self._known: WeakValueDictionary[int, DurableToken[Any]] = WeakValueDictionary()
+        self._found: dict[int, DurableToken[Any]] = {}  # {id: token}, of those that operators have asked for last
         self._kept: dict[int, DurableToken[Any]] = {}  # those on disk only with callbacks
         self._left: dict[str, dict[str | None, Position]] = {}  # {path: its fair keys}, of earlier runs
         self.unread: set[str] = set()  # paths with rows of earlier runs that are to be read
@@ -211,6 +214,27 @@ class Backlog:
             self._misfits.pop(row.operation, None)
             return False
         return True
+
+    def find(self, ids: Iterable[int]) -> dict[int, DurableToken[Any]]:
+        """Return {id: token} of tokens that wait, by their ids or the numbers of their uids.
+
+        Those on disk only are kept in memory for a while, so that they are found by their ids again.
+        """
+        found: dict[int, DurableToken[Any]] = {}
+        with self._reading() as db:
+            for id in ids:
+                uid = id if id >> 40 else self._run << 40 | id
+                token = self.known(uid) or self._found.get(id)
+                if token is None:
+                    row = db.execute(_OPEN, (uid,)).fetchone()
+                    token = None if row is None or not row[-1] else self.token_of(Row._make(row))
+                    if db.execute(_OPEN, (uid,)).fetchone() is None:  # it was read elsewhere, and has ended
+                        token = None
+                if token is not None and not token.done():
+                    found[id] = self._found[token.id] = token
+        for id in list(self._found)[:-_KEPT]:
+            del self._found[id]
+        return found
 
     def known(self, uid: int) -> DurableToken[Any] | None:
         """Return the object of a token that has not ended, if there is one."""

@@ -316,6 +316,10 @@ class OpenJournal:
             token._finish(TokenState.FAILED, error=NotRecovered(f"token {record.uid}: {_WHY_NOT[reason]}", reason))
         return not reason
 
+    def find(self, ids: Iterable[int]) -> Mapping[int, DurableToken[Any]]:
+        """Return {id: token} of tokens that wait, by their ids or the numbers of their uids; not on a loop."""
+        return self.backlog.find(ids)
+
     def offer_new(self, uids: Sequence[int]) -> None:
         """Offer the rows with these uids that are queued, or had begun; on any thread but a loop's."""
         with self.reading() as db:

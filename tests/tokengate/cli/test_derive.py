@@ -103,7 +103,7 @@ def test_the_help_is_the_docstring_with_the_examples_and_descriptions(monkeypatc
 
     assert result.stdout.startswith(HELP)
     assert others[:3] == ["--reason", "--force", "--dry-run"]
-    assert "TARGET is ids of tokens, or one SELECTOR" in result.stdout
+    assert "TARGET is ids of tokens, uids of durable ones, or one SELECTOR" in result.stdout
 
 
 @pytest.mark.parametrize(

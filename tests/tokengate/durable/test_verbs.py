@@ -9,14 +9,14 @@ from pathlib import Path
 import journals
 import pytest
 from callers import ANN, BOB, Wire, gates_of, grants
-from charges import charge
+from charges import charge, held
 from durable_operations import add, note, noted
 
 from tokengate import Gate
 from tokengate.durable import Journal, submit_to
 from tokengate.durable import _kinds as k
 from tokengate.durable._record import text_of
-from tokengate.errors import BadRequest, BadSelector, Refused
+from tokengate.errors import BadRequest, BadSelector, Refused, UnknownToken
 
 
 @pytest.fixture
@@ -215,3 +215,46 @@ def test_those_that_may_not_see_a_token_do_not_see_its_row(tmp_path: Path, faile
             (one.principal, one.outcome) for one in gate.control.audit_records("verb=retry_dead_letter,kind=outcome")
         }
         assert done == {(f"uid:{BOB}", "1 failed"), (f"uid:{ANN}", "1 failed"), (f"uid:{ANN}", "1 done")}
+
+
+def test_verbs_take_the_uids_of_tokens_that_are_only_on_disk(
+    tmp_path: Path, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """Of this run and of one before: what they change holds, and is written; a dry run is applied later."""
+    directory, ledger = tmp_path / "journal", tmp_path / "ledger"
+    with Gate("shop", plugins=[Journal(directory)], control_socket=False) as gate:
+        gate.register(held)
+        gate.control.suspend("operations/held")
+        for number in range(14):
+            held.submit(str(ledger), number)
+    with Gate("shop", plugins=[Journal(directory)], control_socket=False) as gate:
+        journal = gate.plugin(Journal)
+        for number in range(14, 18):
+            held.submit(str(ledger), number)
+        old, new = uids(directory, 1), uids(directory, 2)
+
+        (ended,) = gate.control.terminate(old[12], reason="not wanted")
+        (moved,) = gate.control.renice(old[13], 5)
+        (tagged,) = gate.control.retag(new[3], {"tenant": "acme"})
+        (planned,) = gate.control.terminate(new[2], dry_run=True)
+        (gone,) = gate.control.terminate("2.999999")
+        row = gate.control.describe(new[1]).row
+
+        assert (ended.outcome, moved.outcome, tagged.outcome) == ("terminated", "reniced", "retagged")
+        assert (planned.outcome, gone.outcome, row.operation, row.state) == ("would", "unknown", "held", "queued")
+        assert "durable-tokens 2.999999" in gone.note
+        assert planned.proposal is not None
+        assert [one.outcome for one in gate.control.apply(planned.proposal.number).outcomes] == ["terminated"]
+        with pytest.raises(UnknownToken, match="durable-tokens"):
+            gate.control.describe(old[12])
+        until(lambda: [one.uid for one in journal.rows.tokens("tenant=acme")] == [new[3]])
+        assert [one.state for one in journal.rows.tokens(old[12])] == ["terminated"]
+        note(str(ledger), "go")
+        assert journal.attach(new[3]).result(10) == 17
+    runs = [int(line.split()[1]) for line in noted(ledger) if line != "go"]
+    assert runs.index(13) <= 1
+    assert sorted(runs) == [number for number in range(18) if number not in (12, 16)]
+
+
+def uids(directory: Path, run: int) -> list[str]:
+    return [text_of(row["uid"]) for row in journals.rows(directory, "uid", f"uid >> 40 = {run}")]

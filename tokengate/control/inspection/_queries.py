@@ -35,7 +35,7 @@ from tokengate.control._safe_text import class_name, plain
 from tokengate.control._version import own_version
 from tokengate.control.inspection._commands import commands_shown
 from tokengate.control.inspection._counters import Counts
-from tokengate.control.inspection._past_tokens import ended_lately, not_live
+from tokengate.control.inspection._past_tokens import ended_lately, not_live, on_disk
 from tokengate.control.inspection._policies import attempts_of, held_to
 from tokengate.control.inspection._processes import cpu_share, limits_of, own_pid, process_of
 from tokengate.control.inspection._selector import state_of
@@ -70,6 +70,16 @@ def find_token(system: ActorSystem, id: int) -> Token[Any]:
     if token is None or not admission().sees(token):
         raise _not_seen(system, id)
     return token
+
+
+async def find_any_token(system: ActorSystem, id: int) -> Token[Any]:
+    """Return a live token, or one that waits on disk only, by its id or the number of its uid.
+
+    Raises:
+        UnknownToken: there is none.
+    """
+    token = (await on_disk(system, (id,))).get(id)
+    return token if token is not None and admission().sees(token) else find_token(system, id)
 
 
 def _not_seen(system: ActorSystem, id: int) -> UnknownToken:

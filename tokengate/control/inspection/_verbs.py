@@ -47,13 +47,14 @@ class QueryVerbs:
         )
 
     async def describe(self, message: m.Describe) -> m.TokenDescription:
-        token = _queries.find_token(self._system, message.token)
+        token = await _queries.find_any_token(self._system, message.token)
         return await _queries.describe(self._system, token, values=admission().shows(token))
 
     async def stack(self, message: m.Stack) -> m.TokenStack:
-        found = await stack_of(_queries.find_token(self._system, message.token))
+        token = await _queries.find_any_token(self._system, message.token)
+        found = await stack_of(token)
         if restricted() is not None:
-            _queries.find_token(self._system, message.token)  # it may have been moved out of sight meanwhile
+            _queries.find_token(self._system, token.id)  # it may have been moved out of sight meanwhile
         return found
 
     async def actors(self, message: m.Actors) -> tuple[m.ActorRow, ...]:

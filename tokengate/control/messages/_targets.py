@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
@@ -22,13 +23,14 @@ class Identified(abc.ABC):
         """The token's number."""
 
 
-_MOST_DIGITS: Final = 20  # of an id in text; Python refuses to read some thousands
+_ID: Final = re.compile(r"\s*([0-9]{1,20})\s*")
+_UID: Final = re.compile(r"\s*([1-9][0-9]{0,6})\.([0-9]{1,12})\s*")
 
 OneToken: TypeAlias = int | Token[Any] | Identified | TokenRow
 """A token: its id, itself, its handle, or its row in a list."""
 
 Target: TypeAlias = OneToken | str | Iterable[OneToken]
-"""Tokens: one, or several; or a selector (`*` for all). A string of digits is an id."""
+"""Tokens: one, or several; or a selector (`*` for all). A string of digits is an id; `17.4242` is a uid on disk."""
 
 
 def selected(target: Target) -> str | tuple[int, ...]:
@@ -42,22 +44,29 @@ def selected(target: Target) -> str | tuple[int, ...]:
     if isinstance(target, str):
         if not target.strip():
             raise BadRequest("an empty selector would name every token; write '*' if you mean all of them")
-        return (id_of(target),) if target.strip().isdecimal() else target
+        return (id_of(target),) if target.strip().isdecimal() or number_in(target) is not None else target
     if isinstance(target, Iterable) and not isinstance(target, Token):  # a token can be iterated over, as in pykka
         return tuple(id_of(one) for one in target)
     return (id_of(target),)
 
 
+def number_in(text: str) -> int | None:
+    """Return the id, or the number of the uid, that a text is; None: it is neither."""
+    if found := _UID.fullmatch(text):
+        return int(found[1]) << 40 | int(found[2])
+    return int(found[1]) if (found := _ID.fullmatch(text)) else None
+
+
 def id_of(token: OneToken | str) -> int:
-    """Return the id of a token.
+    """Return the id of a token; for the uid of a durable one the number that stands for it, 2**40 or more.
 
     Raises:
         BadRequest: the argument is not a token.
     """
     if isinstance(token, (Token, Identified, TokenRow)):
         return token.id
-    if isinstance(token, str) and token.strip().isdecimal() and len(token) <= _MOST_DIGITS:
-        return int(token)
+    if isinstance(token, str) and (number := number_in(token)) is not None:
+        return number
     if not isinstance(token, int) or isinstance(token, bool):
         given = repr(token)
         given = given if len(given) <= 60 else f"{given[:60]}..."

@@ -155,8 +155,9 @@ class TokenVerbs:
         sees = admission().sees
         if isinstance(message.select, tuple):
             past: dict[int, m.Outcome] | None = None
+            waiting = await _past_tokens.on_disk(self._system, message.select)
             async for id in in_turns(dict.fromkeys(message.select), 1_000):
-                token = self._system.live.get(id)
+                token = self._system.live.get(id) or waiting.get(id)
                 if token is not None and not sees(token):
                     token = None
                 if token is None and past is None:
