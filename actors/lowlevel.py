@@ -53,7 +53,7 @@ from actors.system._system import listed, system_of
 from actors.tokens._extras import NO_EXTRAS
 from actors.tokens._hold import Hold
 from actors.tokens._properties import INSTEAD, Properties, checked_properties
-from actors.tokens._token import NO_KWARGS, NO_TAGS, DurableToken, make_token
+from actors.tokens._token import NO_KWARGS, NO_TAGS, DurableToken, made_by, make_token
 
 __all__ = [
     "AFFINITIES",
@@ -137,6 +137,7 @@ __all__ = [
     "is_cancellation",
     "listed",
     "loop_here",
+    "made_by",
     "make_token",
     "mark",
     "memory",

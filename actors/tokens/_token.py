@@ -35,6 +35,11 @@ NO_KWARGS: Final[Mapping[str, Any]] = MappingProxyType({})
 _current: contextvars.ContextVar[Token[Any] | None] = contextvars.ContextVar("current_token", default=None)
 
 
+def made_by(token: Token[Any]) -> Token[Any] | None:
+    """Return the token whose code has made one that has not begun; None if none has."""
+    return None if token._context is None else token._context.get(_current)
+
+
 def current_token() -> Token[Any] | None:
     """Return the token that this code runs for, or None outside of a step."""
     return _current.get()

@@ -504,3 +504,81 @@ def twice_in_process(ledger: str) -> list[Any]:
         note(f"{ledger}.second", "")
         raise Snooze(0)
     return [number, text, third]
+
+
+# Tokens whose code makes others: the first run of each dies with its gate, when they are there.
+
+
+@token(durable=True, idempotent=True)
+def child(ledger: str, number: int) -> int:
+    note(ledger, f"child {number}")
+    return number
+
+
+def _die_once(ledger: str) -> None:
+    if not os.path.exists(f"{ledger}.died"):
+        note(f"{ledger}.died", "")
+        os.kill(int(noted(f"{ledger}.pid")[0]), 9)
+        signal.pause()
+
+
+def _parted(ledger: str) -> int:
+    return child(ledger, 1)
+
+
+@token(durable=True, idempotent=True)
+def parent_in_cpu(ledger: str) -> list[Any]:
+    tokens = [child.submit(ledger, number) for number in (3, 5, 7)]
+    tokens += [child.submit(ledger, 1), child.submit(ledger, 1)]
+    parted = step("parted", _parted, ledger)
+    results = [one.result() for one in tokens]
+    _die_once(ledger)
+    return [sorted(results), child(ledger, 9), parted]
+
+
+@token(durable=True, idempotent=True, affinity="process")
+def parent_in_process(ledger: str) -> list[Any]:
+    tokens = [child.submit(ledger, number) for number in (3, 5, 7)]
+    tokens += [child.submit(ledger, 1), child.submit(ledger, 1)]
+    parted = step("parted", _parted, ledger)
+    results = [one.result() for one in tokens]
+    _die_once(ledger)
+    return [sorted(results), child(ledger, 9), parted]
+
+
+@token(durable=True, idempotent=True)
+async def parent_in_trio(ledger: str) -> list[Any]:
+    tokens = [await child.asubmit(ledger, number) for number in (3, 5, 7)]
+    tokens += [await child.asubmit(ledger, 1), await child.asubmit(ledger, 1)]
+    parted = (await child.asubmit(ledger, 1)).wait()
+    await parted
+    results = [await one for one in tokens]
+    _die_once(ledger)
+    return [sorted(results), await (await child.asubmit(ledger, 9)), 1]
+
+
+@token(durable=True, idempotent=True, affinity="asyncio")
+async def parent_in_asyncio(ledger: str) -> list[Any]:
+    tokens = [await child.asubmit(ledger, number) for number in (3, 5, 7)]
+    tokens += [await child.asubmit(ledger, 1), await child.asubmit(ledger, 1)]
+    await (await child.asubmit(ledger, 1)).wait()
+    results = [await one for one in tokens]
+    _die_once(ledger)
+    return [sorted(results), await (await child.asubmit(ledger, 9)), 1]
+
+
+class Parent(CpuActor):
+    durable = idempotent = True
+
+    def run(self, ledger: str) -> list[Any]:
+        tokens = [child.submit(ledger, number) for number in (3, 5, 7)]
+        tokens += [child.submit(ledger, 1), child.submit(ledger, 1)]
+        parted = step("parted", _parted, ledger)
+        results = [one.result() for one in tokens]
+        _die_once(ledger)
+        return [sorted(results), child(ledger, 9), parted]
+
+
+@token(durable=True, idempotent=True)
+def keyed_parent(ledger: str) -> int:
+    return child.with_options(key="mine")(ledger, 1)

@@ -35,6 +35,7 @@ from tokengate.durable._keys import Tokens, submit_row
 from tokengate.durable._record import Record
 from tokengate.durable._run import Run
 from tokengate.durable._saved import SavedStates
+from tokengate.durable._step import key_of_child
 from tokengate.durable._store import reader
 from tokengate.durable._ticker import Ticker
 from tokengate.durable._writer import ACCEPT, BEGIN, CHANGE, END, Also, Write, Writer
@@ -229,6 +230,8 @@ class OpenJournal:
             self.backlog.expect(place)
         name, codec = self._operations.get(place) or self._call_of(token, place)
         text = codec.encode(token.args, token.kwargs)
+        if key is None:
+            key = token.key = key_of_child(token, name, text)
         record = Record(self, self.run << 40 | token.id, idempotent=place.is_idempotent(token._call))
         record.fresh = True
         record.due, also = self.due.of_new(token, record.number)

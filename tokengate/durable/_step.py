@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 import msgspec
 
 from actors import NotDurable, Reply, Token, WouldBlock, current_token
-from actors.lowlevel import DurableToken, ask_gate, loop_here, submits_to_gate
+from actors.lowlevel import DurableToken, ask_gate, loop_here, made_by, submits_to_gate
 from tokengate.durable._codec import decoder_of_results, encode_result, is_same
 from tokengate.durable._record import Record
 from tokengate.durable._steps import WITHIN, shown
@@ -147,17 +147,20 @@ class _Step:
         return decoder_of_results(self._function)(text)
 
 
-def key_of_child(parent: object, operation: str, arguments: bytes) -> str | None:
-    """Return the key of a durable token that the code of another one makes without one: the next run finds it by that.
+def key_of_child(token: DurableToken[Any], operation: str, arguments: bytes) -> str | None:
+    """Return the key of a durable token that the code of another one makes without one: its next run finds it by that.
 
     Args:
-        parent: the token whose code makes it.
+        token: the token, which has not begun.
         operation: its name on disk.
         arguments: its arguments on disk.
     """
-    if not isinstance(parent, DurableToken) or not isinstance(parent.record, Record):
+    parent = made_by(token)
+    if not isinstance(parent, DurableToken) or not isinstance(parent.record, Record) or token._context is None:
         return None
-    digest = hashlib.blake2b(b"%s\0%s" % (operation.encode(), arguments), digest_size=16).hexdigest()
+    owner, prefix = token._context.get(_within, (None, ""))
+    call = b"%s\0%s\0%s" % ((prefix if owner is parent else "").encode(), operation.encode(), arguments)
+    digest = hashlib.blake2b(call, digest_size=16).hexdigest()
     return f"child/{parent.record.uid}/{digest}/{parent.record.steps.next('/' + digest)}"
 
 

@@ -463,6 +463,16 @@ class Operation(_Operation[P, T]):
             del token, turn  # an error references this frame, which must not reference the error's owner
 
 
+class _DurableOperation(Operation[P, T]):
+    """One whose tokens are durable: a call in a child process is a token of the gate, too."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call it in its gate; with no gate open, like the plain function."""
+        if not open_gates and submits_to_gate():
+            return self.submit(*args, **kwargs).result()
+        return super().__call__(*args, **kwargs)
+
+
 class AsyncOperation(_Operation[P, T]):
     """A coroutine function whose calls are tokens."""
 
@@ -493,7 +503,8 @@ class AsyncOperation(_Operation[P, T]):
         """
         gate = current_gate()
         if gate is None:
-            if self._spec.consent or (self._key is not None and submits_to_gate()):  # the loop of a child process waits
+            goes_to_gate = self._key is not None or self._spec.properties.durable
+            if self._spec.consent or (goes_to_gate and submits_to_gate()):  # the loop of a child process waits
                 return self.submit(*args, **kwargs).result()
             if self._spec.affinity == "io" and not self._spec.inferred and not trio.lowlevel.in_trio_task():
                 raise NeedsGate(f"'{self._spec.name}' is trio code: await it in trio, or with a gate open")
@@ -722,7 +733,7 @@ class _Decorator:
             consent=self.consent is not None,
             inferred=self.affinity is None,
         )
-        kind = AsyncOperation if coroutine else Operation
+        kind = AsyncOperation if coroutine else _DurableOperation if self.durable else Operation
         return kind(spec, check_priority(name, self.priority), MappingProxyType(dict(check_tags(name, self.tags))))
 
 
