@@ -91,6 +91,7 @@ class DurableMailbox(Mailbox):
         return not isinstance(token, DurableToken) and super().enter_with(drainer, token)
 
     def renice(self, token: Token[Any], priority: int) -> bool:
+        drainer: Drainer | None = None
         with self._lock:
             if was_on_disk := _is_on_disk(token):
                 self._remove(token)
