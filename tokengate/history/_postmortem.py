@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any, Final, TypeAlias
 
@@ -17,7 +17,9 @@ import msgspec
 from actors import TokenGateError
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Refused, Unreachable
+from tokengate.control.messages._targets import number_in
 from tokengate.control.stream._events import json_of
+from tokengate.durable._kinds import DurableTokens
 from tokengate.history._kinds import HistoryRecords, Opening, ShowHistoryRecord, ShowOpening, ShowTokenLog
 from tokengate.history._reader import Reader
 
@@ -68,20 +70,25 @@ class Postmortem:
             events = tuple(self._ask(ShowHistoryRecord(name)))
         except BadRequest as error:
             problem = error
-        runs = sorted({one.gate_run for one in events if one.token is not None})
-        if len(runs) > 1:
-            tokens = ", ".join(f"{run}.{name}" for run in runs)
+        ran = [one for one in events if one.token is not None]
+        runs = list(dict.fromkeys(one.gate_run for one in ran))
+        durable = next((uid for uid in (name, *(one.uid or "" for one in ran)) if (number_in(uid) or 0) >> 40), "")
+        if len(runs) > 1 and not durable:
+            tokens = ", ".join(f"{run}.{name}" for run in sorted(runs))
             raise BadRequest(f"token {name} is of several runs: {tokens}; give one of these")
-        prefix, _, number = name.rpartition(".")
-        run, id = (runs or [prefix or here or ""])[0], int(number) if number.isdecimal() and len(number) <= 18 else -1
-        live = self._asked("live.json", m.Describe(id)) if here == run and id >= 0 else None
-        if problem is not None and live is None:
+        run, id = _run_and_id(name, ran, here or "", is_durable=bool(durable))
+        live: Any = None
+        if durable or (here == run and id >= 0):
+            live = self._asked("live.json", m.Describe(durable or id))
+        if durable and live is not None:
+            run, id = here or "", live.row.id
+        if problem is not None and live is None and not self._journal(durable):
             raise problem
         if here != run:
             self._asked("gate.json", ShowOpening(run))
         self._put("token.jsonl", events)
         since = min((one.at - (one.age or 0.0) for one in events), default=time.time() - _MINUTE)
-        until = time.time() if live is not None else max(one.at for one in events if one.token is not None)
+        until = time.time() if live is not None else max((one.at for one in ran), default=time.time())
         if live is not None:
             self._asked("stack.json", m.Stack(id))
             rights = self._asked("", m.Whoami(), "rights of the caller")
@@ -101,11 +108,11 @@ class Postmortem:
             self._put("log.jsonl", log)
         self._asked("tree.json", m.Tree("/", system=True))
         self._asked("figures.json", m.Info())
-        self._leave_out("journal", "this gate has no journal")
+        self._journal(durable)
         gate = next((one.gate for one in events), "")
         self.index = {
-            "v": 1, "token": f"{run}.{id}", "gate": gate, "made": time.time(), "about": _README, "parts": self._counts,
-            "left_out": self._left_out,
+            "v": 1, "token": durable or f"{run}.{id}", "gate": gate, "made": time.time(), "about": _README,
+            "parts": self._counts, "left_out": self._left_out,
         }  # fmt: skip
 
     def write(self, file: IO[bytes]) -> None:
@@ -122,6 +129,15 @@ class Postmortem:
             zipped.writestr(name, data, zipfile.ZIP_DEFLATED)
 
     # Parts
+
+    def _journal(self, uid: str) -> bool:
+        """Collect the row of a durable token; return whether there is one."""
+        rows = self._asked("", DurableTokens(uid), "journal") if uid else ()
+        if rows:
+            self._put("journal.jsonl", rows)
+        elif rows is not None:
+            self._leave_out("journal", "its row was removed after the retention" if uid else "it is not durable")
+        return bool(rows)
 
     def _relatives(self, events: Iterable[m.Event], live: Any, run: str, id: int, since: float) -> None:
         parents: list[m.Event] = []
@@ -196,6 +212,10 @@ class Offline:
             case HistoryRecords():
                 times: Mapping[str, Any] = {"since": message.since, "until": message.until, "limit": message.limit}
                 return self._reader.records(message.select, **times)
+            case DurableTokens():
+                from tokengate.durable._offline import ask  # here: few have a journal
+
+                return ask(self._reader.directory, message)
             case ShowOpening() if message.gate_run:
                 return self._reader.opening(message.gate_run)
             case m.AuditRecords():
@@ -205,6 +225,15 @@ class Offline:
                     why = f"{error.filename}: {error.strerror}" if error.filename else error
                     raise TokenGateError(f"no audit log can be read: {why}; --audit names another directory") from None
         raise TokenGateError("the gate does not run, and its files do not have it")
+
+
+def _run_and_id(name: str, ran: Sequence[m.Event], here: str, *, is_durable: bool) -> tuple[str, int]:
+    """Return the last run of a token by what is known of it, and its id there; -1 if it is unknown."""
+    prefix, _, number = name.rpartition(".")
+    run = ran[-1].gate_run if ran else here if is_durable else prefix or here
+    if is_durable:
+        return run, (ran[-1].token if ran else None) or -1
+    return run, int(number) if number.isdecimal() and len(number) <= 18 else -1
 
 
 def _fields(one: Any) -> Mapping[str, Any]:

@@ -99,6 +99,11 @@ class Reader:
         self._folder = folder
         self._told = told
 
+    @property
+    def directory(self) -> Path:
+        """That of the gate's state, in which its folder is."""
+        return self._folder.parent
+
     def records(
         self,
         select: str = "*",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 from callers import ANN, Wire, gates_of, grants
+from charges import charge
 from click.testing import CliRunner
 from gated_code import LIMIT
 
@@ -25,6 +27,7 @@ from tokengate import CpuActor, Gate, token
 from tokengate.cli import main
 from tokengate.control.messages import Message
 from tokengate.control.registry._kinds import answer_of
+from tokengate.durable import Journal
 from tokengate.errors import BadRequest
 from tokengate.history import History
 from tokengate.history import _context as context
@@ -309,3 +312,31 @@ def test_a_gate_without_history_names_it(opened: Opened) -> None:
 
     assert result.exit_code == 1
     assert "plugins=[History(directory)]" in result.stderr
+
+
+def test_a_durable_token_has_its_row_of_the_journal(tmp_path: Path, until: Until) -> None:
+    """By its uid, in a later run of the gate, and from the files of both rooms; also if history knows nothing of it."""
+    ledger = str(tmp_path / "ledger")
+    history, journal = History(tmp_path), Journal(tmp_path)
+    with Gate("shop", plugins=[history, journal], control_socket=False):
+        with pytest.raises(ValueError, match="no bank"):
+            charge.submit(ledger, 1).result(LIMIT)
+        until(lambda: len(history.records("operation=charge")) == 1)
+        (row,) = journal.dead_letters.list()
+    again = History(tmp_path)
+    with Gate("shop", plugins=[again, Journal(tmp_path)], control_socket=False):
+        index = again.postmortem(row.uid, tmp_path / "out.zip")
+    found = unpacked(tmp_path / "out.zip")
+    offline = CliRunner().invoke(
+        main, ["postmortem", row.uid, "-o", str(tmp_path / "files.zip"), "--dir", str(tmp_path)]
+    )
+    shutil.rmtree(tmp_path / "history")
+    with Gate("shop", plugins=[last := History(tmp_path), Journal(tmp_path)], control_socket=False):
+        only_row = last.postmortem(row.uid, tmp_path / "row.zip")
+
+    assert index["token"] == row.uid
+    assert [(one["uid"], one["state"]) for one in found["journal.jsonl"]] == [(row.uid, "failed")]
+    assert [one["error"] for one in found["token.jsonl"]] == ["ValueError"]
+    assert offline.exit_code == 0, offline.output
+    assert unpacked(tmp_path / "files.zip")["journal.jsonl"] == found["journal.jsonl"]
+    assert (only_row["parts"]["journal.jsonl"], only_row["parts"]["token.jsonl"]) == (1, 0)
