@@ -25,6 +25,7 @@
 #   _schedule_times.py    when it is due, and what one look decides
 #   _schedules.py looks at the clock, and answers the verbs about schedules
 #   _config.py    the sections of `tokengate.toml`
+#   _events.py    what is published
 #   _kinds.py     the nouns
 #   _verbs.py     the answers about rows
 #   _offline.py   the same verbs, while no gate has the journal open
@@ -41,6 +42,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from tokengate.durable._events import JournalChanged
     from tokengate.durable._inbox import InboxRefused
     from tokengate.durable._plugin import Journal
     from tokengate.durable._schedule import Schedule
@@ -48,11 +50,22 @@ if TYPE_CHECKING:
     from tokengate.durable._step import step
     from tokengate.durable._submit import Submitted, Submitter, submit_to
 
-__all__ = ["InboxRefused", "Journal", "Schedule", "Snooze", "Submitted", "Submitter", "step", "submit_to"]
+__all__ = [
+    "InboxRefused",
+    "Journal",
+    "JournalChanged",
+    "Schedule",
+    "Snooze",
+    "Submitted",
+    "Submitter",
+    "step",
+    "submit_to",
+]
 
 _HOMES: Final = {
     "InboxRefused": "_inbox",
     "Journal": "_plugin",
+    "JournalChanged": "_events",
     "Schedule": "_schedule",
     "Snooze": "_snooze",
     "Submitted": "_submit",

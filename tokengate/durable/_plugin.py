@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -17,6 +18,7 @@ from tokengate.control.messages import HealthPart
 from tokengate.control.registry._plugin import Plugin
 from tokengate.durable import _retention
 from tokengate.durable._config import JOURNAL, SCHEDULES
+from tokengate.durable._events import JournalChanged
 from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._fork import ForkAnswers
 from tokengate.durable._inbox import SECONDS, Inbox
@@ -30,6 +32,7 @@ from tokengate.durable._verbs import answers_of
 from tokengate.durable._writer import Writer
 
 _CLOSE_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 1.0  # between two looks whether it can write
 
 
 class JournalActor(CpuActor):
@@ -80,6 +83,7 @@ class Journal(Plugin):
         self._file_schedules: tuple[Schedule, ...] = ()
         self._schedules: Schedules | None = None
         self._journal: OpenJournal | None = None
+        self._told = ""  # what is wrong with it, as subscribers know
 
     def prepare(self, config: Config, /) -> Callable[[], Iterable[str]]:
         """Return a function that has a file decide about the schedules, and at first about the journal."""
@@ -134,7 +138,7 @@ class Journal(Plugin):
         except BaseException:
             run.close(well=False)
             raise
-        writer = Writer(run, f"{gate.name}-journal", lambda _error: gate.request_stop())
+        writer = Writer(run, f"{gate.name}-journal", self._failed)
         self._journal = OpenJournal(gate, run, writer, self._aliases)
         self._journal.open()
         self._schedules = Schedules(self._journal)
@@ -190,6 +194,7 @@ class Journal(Plugin):
         inbox = Inbox(self._journal)
         inbox.take()
         self._journal.ticker.every(SECONDS, inbox.take)
+        self._journal.ticker.every(_LOOK_SECONDS, self._tell)
         self._schedules.open((*self._own_schedules, *self._file_schedules))
 
     @overload
@@ -212,6 +217,17 @@ class Journal(Plugin):
         if self._journal is None:
             raise JournalFailed("the journal is not open: open a gate with it first")
         return attach(self._journal, what, key)
+
+    def _failed(self, _error: BaseException) -> None:
+        self._tell()
+        self.gate.request_stop()
+
+    def _tell(self) -> None:
+        """Have it published that the journal cannot write, or can again; on any thread."""
+        journal = self._journal
+        if journal is not None and (why := journal.trouble) != self._told:
+            self._told = why
+            journal.later(partial(journal.system.publish, JournalChanged("", str(journal.directory), why)))
 
     def _close(self) -> None:
         if self._journal is not None:

@@ -13,10 +13,10 @@ from charges import charge, held
 from durable_operations import add, note, noted
 
 from tokengate import Gate
-from tokengate.durable import Journal, submit_to
+from tokengate.durable import Journal, JournalChanged, submit_to
 from tokengate.durable import _kinds as k
 from tokengate.durable._record import text_of
-from tokengate.errors import BadRequest, BadSelector, Refused, UnknownToken
+from tokengate.errors import BadRequest, BadSelector, JournalFailed, Refused, UnknownToken
 
 
 @pytest.fixture
@@ -258,3 +258,32 @@ def test_verbs_take_the_uids_of_tokens_that_are_only_on_disk(
 
 def uids(directory: Path, run: int) -> list[str]:
     return [text_of(row["uid"]) for row in journals.rows(directory, "uid", f"uid >> 40 = {run}")]
+
+
+def test_subscribers_are_told_when_the_journal_accepts_nothing(
+    tmp_path: Path, until: Callable[[Callable[[], bool]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its disk is full, and when that is over; when it fails, before the gate closes. Its health says so, too."""
+    monkeypatch.setattr("tokengate.durable._plugin._LOOK_SECONDS", 0.01)
+    told: list[JournalChanged] = []
+    journal = Journal(tmp_path / "journal")
+    with Gate("shop", plugins=[journal], control_socket=False) as gate:
+        gate.subscribe(lambda event: told.append(event) if isinstance(event, JournalChanged) else None)
+        assert journal._journal is not None
+        writer = journal._journal.writer
+        writer._run.has_reserve = False
+        until(lambda: [one.why for one in told] == ["the disk is full, so nothing is accepted"])
+        (part,) = (one for one in gate.control.health().parts if one.name == "journal")
+        assert (part.status, part.why) == ("failed", told[0].why)
+        assert journal.rows.look()[0].error == told[0].why
+        assert add.submit(1, 2).result(10) == 3  # it takes its reserve again
+        until(lambda: [one.why for one in told[1:]] == [""])
+
+        def fail(_batch: object) -> None:
+            raise OSError("the disk is gone")
+
+        monkeypatch.setattr(writer, "_commit", fail)
+        with pytest.raises(JournalFailed):
+            add.submit(1, 2)
+        until(lambda: len(told) == 3)
+    assert told[2].text == f"the journal in {tmp_path / 'journal'}: it has failed: the disk is gone"

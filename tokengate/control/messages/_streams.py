@@ -119,6 +119,7 @@ KINDS: Final[dict[str, str]] = {
     "policy.transaction_stuck": "a rollback has left something that it could not undo",
     "control.acted": "a verb has changed something",
     "control.glass_broken": "a caller acts at once where another person's approval is needed",
+    "journal.changed": "the journal cannot write, or accepts nothing; or this is over",
     "gate.opened": "the gate is open",
     "gate.closing": "the gate begins to close",
     "clock.stepped": "the system's time was set",
