@@ -34,6 +34,7 @@
 #   _files.py     the directory: its lock, its reserve
 #   _page.py      the page of a run: its last commit, the tokens whose code runs
 #   _run.py       an opening: its files, and what is written of the openings before
+#   _transactions.py  what is kept of transactions
 """Durable tokens and schedules: `Gate("shop", plugins=[Journal("/var/lib/shop")])`."""
 
 from __future__ import annotations

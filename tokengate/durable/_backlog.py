@@ -29,7 +29,6 @@ from actors.lowlevel import (
 )
 from tokengate._exceptions import BadOperation
 from tokengate.durable._checksums import WHOLE
-from tokengate.durable._codec import Codec
 from tokengate.durable._record import Record
 from tokengate.durable._resumed import end_if_late, resume
 from tokengate.gate._operation_table import OperationTable
@@ -65,6 +64,7 @@ class Row(NamedTuple):
     attempts: int
     recoveries: int
     accepted: float
+    tx: int | None
     whole: int = 1  # 0: bits of the row have changed on disk
 
 
@@ -91,12 +91,13 @@ class Backlog:
         system: of the gate.
         run: number of this opening.
         places: {spec of an operation: its place}; looking up one that is not there yet makes it.
-        codec: returns what decodes the calls of a token.
+        decode: returns the arguments of a row, for its token.
         record: makes the record of a row.
         reading: returns a connection that reads, for a `with`.
         give_up: makes the row with a uid a dead letter, since bits of it have changed.
         wall: returns the wall time.
         park: notes on disk that the arguments of a row do not fit.
+        join: makes the token of a row a member of its transaction.
     """
 
     def __init__(
@@ -104,22 +105,24 @@ class Backlog:
         system: ActorSystem,
         run: int,
         places: OperationTable,
-        codec: Callable[[str, DurableToken[Any]], Codec],
+        decode: Callable[[Row, DurableToken[Any]], tuple[tuple[Any, ...], dict[str, Any]]],
         record: Callable[[int, bool], Record],
         reading: Callable[[], closing[sqlite3.Connection]],
         give_up: Callable[[int], object],
         wall: Callable[[], float],
         park: Callable[[Row], object],
+        join: Callable[[DurableToken[Any], Row], object],
     ) -> None:
         self._system = system
         self._run = run
         self._places = places
-        self._codec = codec
+        self._decode = decode
         self._record = record
         self._reading = reading
         self._give_up = give_up
         self._wall = wall
         self._park = park
+        self._join = join
         self._lock = threading.RLock()
         # Tokens that wait on disk only, and those of earlier runs; the others are found by their ids.
         self._known: WeakValueDictionary[int, DurableToken[Any]] = WeakValueDictionary()
@@ -269,7 +272,7 @@ class Backlog:
             return None
         record = self._record(row.uid, place.is_idempotent(call))
         try:
-            args, token.kwargs = self._codec(row.operation, token).decode(row.arguments)
+            args, token.kwargs = self._decode(row, token)
         except msgspec.ValidationError:
             self._misfits[row.operation] = self._code_of(row.operation)
             self._park(row)
@@ -283,6 +286,7 @@ class Backlog:
             token.id = row.uid & (1 << 40) - 1
         self._known[row.uid] = token
         resume(token, row.attempts, row.deadline, self._wall())
+        self._join(token, row)
         return token
 
     def target(self, row: Row) -> tuple[Place | None, str, Any]:

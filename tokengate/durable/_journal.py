@@ -38,6 +38,7 @@ from tokengate.durable._saved import SavedStates
 from tokengate.durable._step import key_of_child
 from tokengate.durable._store import reader
 from tokengate.durable._ticker import Ticker
+from tokengate.durable._transactions import DurableTransactions, is_compensation
 from tokengate.durable._writer import ACCEPT, BEGIN, CHANGE, END, Also, Write, Writer
 from tokengate.operations._options import durable_names
 
@@ -49,7 +50,6 @@ _SECONDS: Final = 1.0  # for which closing waits for a thread that reads
 
 _AT_ONCE: Final = 256  # ends, after which the tasks that wait for them are woken
 
-_DEATHS: Final = 3  # of processes in which a token had begun; then it does not run again
 _UNDO: Final = "UPDATE tokens SET state = ? WHERE uid = ? AND state = ? AND attempts = ?"
 _SOON: Final = 0.1  # seconds between two looks for new operations
 _LOOKS: Final = 100  # of them to one at all parked rows
@@ -57,7 +57,7 @@ _LOOKS: Final = 100  # of them to one at all parked rows
 _WHY_NOT: Final = {
     "may_have_run": "its process has ended after it had begun, so it may have run, and it is not declared "
     "idempotent=True: see what it has done, then retry the dead letter, or discard it",
-    "poison": f"{_DEATHS} processes have died after it had begun there: see why, then retry the dead letter, or "
+    "poison": f"{states.DEATHS} processes have died after it had begun there: see why, then retry the dead letter, or "
     "discard it",
 }
 
@@ -146,17 +146,20 @@ class OpenJournal:
             self.system,
             run.number,
             gate._operations,
-            self.codec,
+            self._decode,
             self._record,
             self.reading,
             lambda uid: self.call(partial(note_corrupt, uid=uid)),
             lambda: self.wall(),  # noqa: PLW0108  # which tests set
             self._park,
+            self._join,
         )
         self.run = run.number
+        self.is_going_on = False  # whether what earlier runs have left may run
         self.page = run.page
         self.writer = writer
         self.tokens = Tokens(self)
+        self.transactions: DurableTransactions = DurableTransactions(self, writer.put, self._offer_left)
         self._states = SavedStates(run.db, self.directory, lambda also: writer.put(Write("", also=also)))
         self._codecs: dict[str, Codec] = {}  # {operation: what encodes its calls}
         self._operations: dict[Place, tuple[str, Codec]] = {}  # {place of one: its name, and that}
@@ -172,9 +175,10 @@ class OpenJournal:
 
     def open(self) -> None:
         """Start the threads."""
+        self.writer.open()
+        self.transactions.open()
         with self.reading() as db:
             self.backlog.open(db)
-        self.writer.open()
         self._ends.begin()
         self.ticker.open()
 
@@ -238,7 +242,7 @@ class OpenJournal:
         tags = msgspec.json.encode(dict(token.tags)).decode() if token.tags else "{}"
         row = (
             record.number, name, place.path, None if key is None else str(key), fair_text(token), text, 0,
-            token.priority, tags, token.parent, None, None, record.due, self.due.deadline_of(token),
+            token.priority, tags, token.parent, None, self.transactions.number_of(token), record.due, self.due.deadline_of(token),
             states.QUEUED if record.due is None else states.DELAYED, 0, 0, self.wall(),
         )  # fmt: skip
         return token, record, row, also
@@ -258,6 +262,24 @@ class OpenJournal:
         if not isinstance(place, ActorPlace):
             self._operations[place] = name, codec
         return name, codec
+
+    def _decode(self, row: Row, token: Token[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a row, and make its token a member of its transaction."""
+        if is_compensation(row.key):
+            (text,), _ = msgspec.json.decode(row.arguments, type=tuple[tuple[msgspec.Raw], dict[str, Any]])
+            return (self.transactions.done_of(bytes(text), self._codec_of),), {}
+        return self.codec(row.operation, token).decode(row.arguments)
+
+    def _join(self, token: DurableToken[Any], row: Row) -> None:
+        if row.tx is not None:
+            has_begun = row.state == states.BEGUN or row.attempts + row.recoveries > 0
+            self.transactions.join(token, row.tx, has_begun=has_begun)
+
+    def _codec_of(self, name: str, operation: Any) -> Codec:
+        codec = self._codecs.get(name)
+        if codec is None:
+            codec = self._codecs[name] = Codec(name, operation._function)
+        return codec
 
     def codec(self, name: str, token: Token[Any]) -> Codec:
         codec = self._codecs.get(name)
@@ -285,6 +307,7 @@ class OpenJournal:
         with self.reading() as db:
             begun = db.execute(f"SELECT {COLUMNS} FROM tokens WHERE {where} ORDER BY uid", values).fetchall()
         self.recover(map(Row._make, begun))
+        self.is_going_on = True
         self.backlog.look(path)
 
     def recover(self, rows: Iterable[Row]) -> bool:
@@ -312,7 +335,7 @@ class OpenJournal:
         if token is None or record.begun or record.pending is not None or token.started_at is not None:
             return False  # it is parked, or has begun again
         reason = "" if record.idempotent else "may_have_run"
-        reason = reason or ("poison" if row.recoveries >= _DEATHS else "")
+        reason = reason or ("poison" if row.recoveries >= states.DEATHS else "")
         if reason:
             if record.is_on_disk:
                 record.come(token)
@@ -322,6 +345,12 @@ class OpenJournal:
     def find(self, ids: Iterable[int]) -> Mapping[int, DurableToken[Any]]:
         """Return {id: token} of tokens that wait, by their ids or the numbers of their uids; not on a loop."""
         return self.backlog.find(ids)
+
+    def _offer_left(self, uid: int) -> bool:
+        """Offer a row that may be of an earlier run, and have ended; return False if it cannot run here."""
+        with self.reading() as db:
+            row = Row._make(db.execute(f"SELECT {COLUMNS} FROM tokens WHERE uid = ?", (uid,)).fetchone())
+        return row.state >= states.COMPLETED or self.offer(row)
 
     def offer_new(self, uids: Sequence[int]) -> None:
         """Offer the rows with these uids that are queued, or had begun; on any thread but a loop's."""
@@ -469,6 +498,8 @@ class OpenJournal:
         if record.saved is not None and not self.system.is_sealed(token):
             also = self._states.commit(token.actor, record.number, record.saved)
         kept = result if state is TokenState.COMPLETED else None
+        also += self.transactions.compensation(token, kept)
+        self.transactions.owner_ended(record.number)
         row_state = states.STATE_OF[state]
         reason = error.reason if isinstance(error, NotRecovered) else token.reason
         row = row_state, time.time(), kept, text, reason, token.attempt, dead, 0, record.number
@@ -546,6 +577,8 @@ class OpenJournal:
 
     def entered(self, place: Place) -> None:
         """Have the messages offered that wait for the actor of a new place."""
+        if not self.is_going_on:
+            return  # it is looked for then
         self.backlog.expect(place)
         if place.path in self.backlog.unread:
             self.later(self._go_on_at, place.path)

@@ -187,6 +187,7 @@ class Journal(Plugin):
         """Go on with what earlier runs have left."""
         assert self._journal is not None
         assert self._schedules is not None
+        self._journal.transactions.roll_back_left()
         self._journal.due.open()
         self._journal.go_on()
         self._journal.watch_parked()

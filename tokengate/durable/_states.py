@@ -16,6 +16,9 @@ TERMINATED: Final = 6
 EXPIRED: Final = 7
 REJECTED: Final = 8
 
+DEATHS: Final = 3
+"""Of processes in which a token had begun; then it does not run again."""
+
 STATE_OF: Final = {
     TokenState.COMPLETED: COMPLETED,
     TokenState.FAILED: FAILED,

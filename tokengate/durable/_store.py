@@ -35,6 +35,7 @@ CREATE INDEX tokens_parked ON tokens(operation) WHERE state = 3;
 CREATE INDEX tokens_due ON tokens(due) WHERE state = 0;
 CREATE INDEX tokens_ended ON tokens(ended) WHERE ended IS NOT NULL AND dead IS NULL;
 CREATE INDEX tokens_dead ON tokens(uid) WHERE dead IS NOT NULL;
+CREATE INDEX tokens_tx ON tokens(tx) WHERE tx IS NOT NULL;
 CREATE TABLE steps(uid INTEGER, name TEXT, nth INTEGER, seq INTEGER, value BLOB, crc INTEGER,
     PRIMARY KEY(uid, name, nth)) WITHOUT ROWID;
 CREATE TABLE saved(path TEXT PRIMARY KEY, uid INTEGER, value BLOB, crc INTEGER) WITHOUT ROWID;

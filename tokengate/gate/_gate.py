@@ -22,6 +22,7 @@ from actors import (
     ActorSystem,
     BaseActor,
     ExitReason,
+    NotDurable,
     ProcessPool,
     Token,
     TokenState,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from tokengate.control.registry._plugin import Plugin
     from tokengate.control.stream._stream import Stream
     from tokengate.gate._transaction import TransactionBlock
+    from tokengate.policy._ports import TransactionLog
     from tokengate.policy._transaction import Transaction, Transactions
 
 _logger = logging.getLogger("tokengate")
@@ -740,7 +742,7 @@ class Gate(LazyOpening, Spawning):
             f"gate '{self.name}' has no {plugin_class.__name__}; open it with plugins=[{plugin_class.__name__}(...)]"
         )
 
-    def transaction(self, name: str) -> TransactionBlock:
+    def transaction(self, name: str, *, durable: bool = False) -> TransactionBlock:
         """Return a block whose tokens are undone together, by the compensations of their operations.
 
         `with gate.transaction("order 7") as tx:`, and `async with` on a loop. An error that leaves the block, and
@@ -748,15 +750,28 @@ class Gate(LazyOpening, Spawning):
 
         Args:
             name: for operators.
+            durable: whether it is kept on disk, in a gate with a `Journal`: if the process dies within it, the next
+                opening undoes it, before other tokens run; or the durable token whose code has begun it goes on with
+                it. Its tokens, and their compensations, must be durable: others raise `NotDurable`.
 
         Raises:
-            ValueError: it is no text, or empty.
+            ValueError: the name is no text, or empty.
         """
         from tokengate.gate._transaction import TransactionBlock  # here, so that `import tokengate` takes less time
 
         if not isinstance(name, str) or not name:
             raise ValueError(f"name of a transaction is {name!r}; it must be a text, such as 'order 7'")
-        return TransactionBlock(self._ledger, name)
+        return TransactionBlock(self._ledger, name, self._transaction_log if durable else None)
+
+    def _transaction_log(self) -> TransactionLog:
+        journal: Any = self._open_system.journal
+        if journal is None:
+            raise NotDurable(
+                f"a transaction is durable, and gate '{self.name}' has no journal; give it one: "
+                "Gate(plugins=[Journal(directory)])"
+            )
+        log: TransactionLog = journal.transactions
+        return log
 
     def _ledger(self) -> Transactions:
         """Return the transactions of the open gate; made for the first one."""

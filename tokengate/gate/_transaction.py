@@ -15,6 +15,7 @@ import trio
 from actors import DeadlockError, TokenTerminated, WouldBlock, current_token, wait
 from actors.lowlevel import blocking, loop_here
 from tokengate._exceptions import GateState
+from tokengate.policy._ports import TransactionLog
 from tokengate.policy._transaction import Run, State, Transaction, Transactions, entered
 
 
@@ -27,13 +28,18 @@ class TransactionBlock:
     Args:
         ledger: returns the transactions of the gate; called as the block begins.
         name: for operators; an open one of that name makes it `name~2`.
+        log: returns what keeps it on disk; None if it is not durable.
 
     Attributes:
         name: as operators see it.
     """
 
-    def __init__(self, ledger: Callable[[], Transactions], name: str) -> None:
+    def __init__(
+        self, ledger: Callable[[], Transactions], name: str, log: Callable[[], TransactionLog] | None = None
+    ) -> None:
         self.name = name
+        self._log = log
+        self._unwritten: BaseException | None = None  # why its end is not on disk
         self._ledger = ledger
         self._transaction: Transaction | None = None
         self._pid = os.getpid()
@@ -122,6 +128,9 @@ class TransactionBlock:
         transaction, mine = self._begun, self._pid == os.getpid()
         while mine and (error is None or transaction.state is State.COMMITTED) and not transaction.commit():
             wait(transaction.live())
+        if mine and transaction.written is not None:
+            with blocking():
+                self._unwritten = transaction.written.exception()
         if mine and transaction.state is not State.COMMITTED:
             transaction.roll_back("")
             try:
@@ -135,6 +144,9 @@ class TransactionBlock:
         transaction, mine = self._begun, self._pid == os.getpid()
         while mine and (error is None or transaction.state is State.COMMITTED) and not transaction.commit():
             await wait(transaction.live())
+        if mine and transaction.written is not None:
+            await transaction.written.wait()
+            self._unwritten = transaction.written._error
         if mine and transaction.state is not State.COMMITTED:
             transaction.roll_back("")
             if not isinstance(error, GeneratorExit):  # else nothing can be awaited any more
@@ -158,9 +170,10 @@ class TransactionBlock:
             raise GateState(f"transaction '{self.name}' has begun already; make a new one")
         ledger = self._ledger()
         hosts = ledger.system.asyncio_hosts
-        transaction = Transaction(ledger, self.name, entered.get(), hosts.here() if visits else None)
+        home, log = hosts.here() if visits else None, None if self._log is None else self._log()
+        transaction = Transaction(ledger, self.name, entered.get(), home, log)
         try:
-            ledger.begin(transaction)
+            transaction = ledger.begin(transaction)
             self.name, self._transaction = transaction.name, transaction
             entered.set(transaction)
         except BaseException:  # of a signal handler, too: then the block does not begin
@@ -182,7 +195,7 @@ class TransactionBlock:
             error: that of the block; it leaves the block anyway.
             interrupted: what was raised while the tokens or the rollback were waited for.
         """
-        root, first = self._root, interrupted or error
+        root, first = self._root, interrupted or error or self._unwritten
         if root.state is State.ROLLED_BACK or root.state is State.STUCK:
             failure = root.failure(first if isinstance(first, Exception) else None)
             if failure is not None and (first is None or isinstance(first, Exception)):
@@ -193,3 +206,5 @@ class TransactionBlock:
                 raise TokenTerminated(f"{root.reason}; {root.note}")
         if interrupted is not None:
             raise interrupted
+        if self._unwritten is not None:
+            raise self._unwritten

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from actors import Token, TokenState
+from actors import Reply, Token, TokenState
 from actors.lowlevel import Place, Reconciler, Throttles
 from tokengate.policy._attempt import End
 from tokengate.policy._deadlines import Deadlines
@@ -58,6 +58,53 @@ class GatePolicies(Protocol):
 
     def inherit(self, token: Token[Any], deadline: float, /) -> None:
         """Have a new token end at a deadline, in seconds of the clock, unless nobody waits for its outcome."""
+        ...
+
+
+class TransactionLog(Protocol):
+    """What keeps durable transactions on disk; in what it writes, the order of the calls is kept.
+
+    Steps are members, or what earlier runs of the gate have left of some; see `Transaction`.
+    """
+
+    def begin(self, transaction: Any, /) -> Any:
+        """Have a new transaction written; return it, or that of an earlier run which its owner goes on with."""
+        ...
+
+    def check(self, token: Any, undo: Any | None, /) -> None:
+        """Raise `NotDurable` if a token cannot be a member, since it, or what undoes it, is not durable."""
+        ...
+
+    def joined(self, transaction: Any, member: Any, /) -> None:
+        """Note that a member has ended as another token did, which an earlier run of the owner has sent."""
+        ...
+
+    def roll_back(self, transaction: Any, /) -> None:
+        """Have it written that a transaction is rolled back: the next opening goes on with that."""
+        ...
+
+    def release(self, members: Sequence[Any], /) -> None:
+        """Have the keys given up by which the owner would find members again that the rollback has ended."""
+        ...
+
+    def wait(self) -> None:
+        """Wait until all that it was told is on disk."""
+        ...
+
+    def undo(self, transaction: Any, step: Any, tags: Mapping[str, str], /) -> Token[Any]:
+        """Return the token of a compensation, sent once for a step; again, if it has failed and that is repeated.
+
+        Raises:
+            TokenGateError: it cannot run here, or the journal cannot write.
+        """
+        ...
+
+    def undone(self, transaction: Any, step: Any, /, *, skipped: bool = False) -> None:
+        """Have it written that a step is undone, or is not to be."""
+        ...
+
+    def end(self, transaction: Any, /) -> Reply[Any]:
+        """Have a transaction forgotten: it is done, or undone; the reply is set when that is on disk."""
         ...
 
 

@@ -9,9 +9,22 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
-from actors import ActorSystem, LimitExceeded, Token, TokenFailed, TokenRejected, TokenState, WorkerDied, wait
+import attrs
+
+from actors import (
+    ActorSystem,
+    LimitExceeded,
+    NotDurable,
+    Reply,
+    Token,
+    TokenFailed,
+    TokenRejected,
+    TokenState,
+    WorkerDied,
+    wait,
+)
 from actors.lowlevel import ActorPlace, OperationPlace, Place, place_of
 from tokengate._exceptions import CompensationFailed
 from tokengate.policy._attempt import End
@@ -20,9 +33,10 @@ from tokengate.policy._governed import Governed
 from tokengate.policy._joined import Joined
 from tokengate.policy._joint import Joint
 from tokengate.policy._policies import policies_in
+from tokengate.policy._ports import TransactionLog
 from tokengate.policy._times import grace
 from tokengate.policy._together import Together
-from tokengate.policy._undo import Done, Ended, Undo, effect_of, is_undone, steps_of
+from tokengate.policy._undo import Done, Effect, Ended, Undo, effect_of, is_undone, steps_of
 
 _logger = logging.getLogger("tokengate.policy")
 
@@ -128,6 +142,15 @@ class Member:
     def end(self, how: End) -> None:
         self._ends = (*self._ends, how)
 
+    @property
+    def id(self) -> int:
+        return self.token.id
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the token has ended with."""
+        return self.token._error
+
     def note_return(self, state: TokenState, value: Any) -> None:
         if self._returned is None:
             self._returned = state, value
@@ -179,18 +202,47 @@ class Member:
         return self.undo is not None and is_undone(self.ended.effect, on_any=self.undo.on_any)
 
     @property
+    def outcome(self) -> TokenState:
+        """How its code has ended, as its compensation is told."""
+        return _STATES.get(self.ends[-1], TokenState.EXPIRED)
+
+    @property
+    def returned(self) -> tuple[TokenState, Any] | None:
+        """The outcome of its code, if that was left behind and has returned."""
+        return self._returned
+
+    @property
     def done(self) -> Done[Any]:
         """The call, as its compensation is given it."""
-        last = self.ends[-1]
-        state = _STATES.get(last, TokenState.EXPIRED)
+        state = self.outcome
         value = self.token._value if self._returned is None else self._returned[1]
         held = self.token._extras.policy
         key = getattr(held.runs_for, "key", None) if isinstance(held, Joined) else None
-        return Done(self.args, dict(self.kwargs), value if last is End.COMPLETED else None, state, key)
+        return Done(self.args, dict(self.kwargs), value if state is TokenState.COMPLETED else None, state, key)
 
     @property
     def name(self) -> str:
         return f"{self.token.operation} (token {self.token.id})"
+
+
+@attrs.frozen
+class Kept:
+    """What an earlier run of the gate has left of a member, which is undone with the others.
+
+    Attributes:
+        id: the uid of its token, as a number.
+        order: of its beginning, among all members of the gate.
+        name: for operators.
+    """
+
+    id: int
+    order: int
+    name: str
+    is_of_use: ClassVar = True
+    error: ClassVar = None
+
+
+Step: TypeAlias = Member | Kept
 
 
 def undo_at(place: Place) -> Undo | None:
@@ -212,8 +264,15 @@ class Transaction:
         name: which gets a number if another one has it.
         outer: the one around it, in this gate or another one.
         home: host of the asyncio loop that it is entered in; None if it is none of the program's.
+        log: what keeps it on disk; None if it is not durable.
 
     Attributes:
+        number: by which it is known on disk, with all that is within it.
+        kept: {id: the step} of what earlier runs of the gate have left of it.
+        awaits_owner: whether it is one of an earlier run whose block has not begun again.
+        owner: uid, as a number, of the durable token whose code has begun it; None if none has.
+        repeats: whether compensations that have failed are sent again.
+        written: set when its end is on disk; None before it is written, and if it is not.
         members: {id of a token: the member}, until the rollback has ended all of them.
         size: number of its members, including those that are not kept any more.
         undone: {id of a token that was undone: its name}.
@@ -228,11 +287,25 @@ class Transaction:
         context: in which its compensations are made: that around the block, without its token.
     """
 
-    def __init__(self, ledger: Transactions, name: str, outer: Transaction | None, home: Any = None) -> None:
+    def __init__(
+        self,
+        ledger: Transactions,
+        name: str,
+        outer: Transaction | None,
+        home: Any = None,
+        log: TransactionLog | None = None,
+    ) -> None:
         self.ledger = ledger
         self.name = name
         self.outer = outer
         self.home = home
+        self.log = log
+        self.number = 0
+        self.kept: dict[int, Kept] = {}
+        self.owner: int | None = None
+        self.awaits_owner = self.repeats = False
+        self.written: Reply[Any] | None = None
+        self._is_inner = False  # whether another one keeps it on disk
         self.state = State.OPEN
         self.size = 0
         self.undone: dict[int, str] = {}
@@ -247,17 +320,24 @@ class Transaction:
         self.context = contextvars.copy_context()
         self.context.run(entered.set, None)
         self.members: dict[int, Member] = {}
-        self._steps: dict[int, Member] = {}  # {id: the member} of what is to be undone, and was not yet
+        self._steps: dict[int, Step] = {}  # {id: the member} of what is to be undone, and was not yet
         self._todo: list[int] = []  # ids of the steps that follow, in this order
         self._is_planned = False
 
     # Members
 
     def take(self, token: Token[Any]) -> None:
-        """Note a new member; its door may ask again."""
+        """Note a new member; its door may ask again.
+
+        Raises:
+            NotDurable: the transaction is, and the token, or what undoes it, is not.
+        """
         if token.id in self.members:
             return
-        member, held = Member(self, token, undo_at(place_of(token))), token._extras.policy
+        undo = undo_at(place_of(token))
+        if self.log is not None:
+            self.log.check(token, undo)
+        member, held = Member(self, token, undo), token._extras.policy
         if member.undo is not None or (isinstance(held, Governed) and held.alternatives):
             policies_in(self.ledger.system).governed(token).member = member
         self.members[token.id] = member
@@ -272,6 +352,10 @@ class Transaction:
     def live(self) -> list[Token[Any]]:
         """Return the members that have not ended."""
         return [member.token for member in list(self.members.values()) if not member.token.done()]
+
+    def go_on_from(self, begun: Transaction) -> None:
+        """Be the transaction of a block that begins again."""
+        self.outer, self.home, self.context, self.awaits_owner = begun.outer, begun.home, begun.context, False
 
     def _give_to(self, other: Transaction) -> None:
         for member in self.members.values():
@@ -293,6 +377,7 @@ class Transaction:
                 outer = self.ledger.innermost(self.outer)
                 if outer is not None:
                     self._give_to(outer)
+                self._note_over()
                 self.members.clear()
                 self.ledger.remove(self)
             return True
@@ -314,6 +399,8 @@ class Transaction:
                 self.ledger.remove(inner)
                 inner.state = State.ROLLING_BACK
             self.why = why
+            if self.log is not None and not self._is_inner:
+                self.log.roll_back(self)
             run = self._new_run()
         run.begin(self.go_on)
 
@@ -324,6 +411,7 @@ class Transaction:
                 return False
             self._todo = sorted(self.failed, key=lambda step: self._steps[step].order, reverse=True)
             self.failed.clear()
+            self.repeats = True
             run = self._new_run()
         run.begin(self.go_on)
         return True
@@ -337,6 +425,8 @@ class Transaction:
         with self.ledger.lock:
             if self.state is not State.STUCK or step not in self._steps:
                 return False
+            if self.log is not None:
+                self.log.undone(self, self._steps[step], skipped=True)
             self._drop(step)
             self.skipped.append(step)
             self._settle()
@@ -364,8 +454,12 @@ class Transaction:
         """End the members, and undo what is to be undone; on the thread of the run."""
         try:
             self._end_members()
+            if self.log is not None:
+                self.log.wait()  # it tells of members that it has known before
             self._plan()
             self._undo_all()
+            if self.log is not None:
+                self.log.wait()
         except Exception as error:
             _logger.exception("the rollback of transaction '%s' has broken off", self.name)
             self._plan()
@@ -413,15 +507,19 @@ class Transaction:
             if self._is_planned:
                 return
             self._todo, running = steps_of(self._ended())
-            self._steps = {step: self.members[step] for step in (*self._todo, *running)}
+            known: dict[int, Step] = {**self.members, **self.kept}
+            self._steps = {step: known[step] for step in (*self._todo, *running)}
             self.running.update(running)
+            if self.log is not None:
+                self.log.release([one for one in self.members.values() if one.id not in self._steps])
             self.members.clear()
             self._is_planned = True
 
     def _ended(self) -> list[Ended]:
-        return [member.ended for member in self.members.values() if member.undo is not None]
+        ended = [member.ended for member in self.members.values() if member.undo is not None]
+        return ended + [Ended(one.id, one.order, Effect.COMPLETED) for one in self.kept.values()]
 
-    def _next(self) -> Member | None:
+    def _next(self) -> Step | None:
         """Return the member to undo next; if there is none, the rollback is over for now."""
         with self.ledger.lock:
             if self._todo:
@@ -432,21 +530,33 @@ class Transaction:
     def _settle(self) -> None:
         self.state = State.STUCK if self._steps else State.ROLLED_BACK
         if not self._steps:
+            self._note_over()
             self.ledger.remove(self)
+
+    def _note_over(self) -> None:
+        """Have it forgotten on disk, if it is there; under the lock."""
+        if self.log is not None and not self._is_inner and self.written is None:
+            self.written = self.log.end(self)
 
     def _undo_all(self) -> None:
         while (member := self._next()) is not None:
             self._undo(member)
 
-    def _undo(self, member: Member) -> None:
-        step, undo = member.token.id, member.undo
+    def _undo(self, member: Step) -> None:
+        step = member.id
         tags = {"transaction": self.name, "undoes": str(step)}
         problem: BaseException | None = None
         try:
-            if undo is not None:
-                token = self.ledger.submit(self, undo.operation, member.done, tags)
-                wait([token])
-                problem = token.exception()
+            if self.log is not None:
+                token = self.log.undo(self, member, tags)
+            else:
+                assert isinstance(member, Member)
+                assert member.undo is not None
+                token = self.ledger.submit(self, member.undo.operation, member.done, tags)
+            wait([token])
+            problem = token.exception()
+            if problem is None and self.log is not None:
+                self.log.undone(self, member)
         except Exception as error:  # such as that of a gate that has closed
             problem = error.with_traceback(None)
         with self.ledger.lock:
@@ -477,8 +587,8 @@ class Transaction:
 
     def left(self) -> list[str]:
         """Return what is not undone."""
-        members = self._steps if self._is_planned else self.members
-        return [member.name for member in list(members.values()) if member.is_of_use]
+        steps: dict[int, Step] = self._steps if self._is_planned else {**self.members, **self.kept}
+        return [step.name for step in list(steps.values()) if step.is_of_use]
 
     def failure(self, error: Exception | None = None) -> CompensationFailed | None:
         """Return the error of a rollback that is stuck; None if it is not.
@@ -488,7 +598,7 @@ class Transaction:
         """
         with self.ledger.lock:
             errors = [
-                self.failed.get(step) or member.token._error or RuntimeError(f"{member.name} could not be undone")
+                self.failed.get(step) or member.error or RuntimeError(f"{member.name} could not be undone")
                 for step, member in self._steps.items()
             ]
         if not errors:
@@ -521,11 +631,15 @@ class Transactions:
         system.on_intake = self.note
         system.guarded = True
 
-    def begin(self, transaction: Transaction) -> None:
+    def begin(self, transaction: Transaction) -> Transaction:
         """Add a new transaction, under a name that no other one has.
+
+        Returns:
+            it, or one of an earlier run of the gate that it goes on with.
 
         Raises:
             TokenRejected: the one around it accepts no members any more, or the gate closes.
+            NotDurable: of it and the one around it, only one is durable.
         """
         name = transaction.name
         with self.lock:
@@ -535,6 +649,27 @@ class Transactions:
                 problem = f"transaction '{outer.name}' around it was rolled back"
             if problem:
                 raise TokenRejected(f"transaction '{name}' cannot begin: {problem}", "transaction")
+            log = transaction.log
+            if outer is not None and outer.log is not log:
+                durable, plain = (outer, transaction) if log is None else (transaction, outer)
+                raise NotDurable(
+                    f"transaction '{name}' cannot begin within '{outer.name}': '{durable.name}' is durable, and "
+                    f"'{plain.name}' is not; begin both with durable=True"
+                )
+            if outer is not None:
+                transaction.number, transaction._is_inner = outer.number, True
+            elif log is not None:
+                found: Transaction = log.begin(transaction)
+                if found is not transaction:
+                    found.go_on_from(transaction)
+                    return found
+            self.add(transaction)
+            return transaction
+
+    def add(self, transaction: Transaction) -> None:
+        """Add a transaction, under a name that no other one has."""
+        name = transaction.name
+        with self.lock:
             names = (name, *(f"{name}~{number}" for number in range(2, len(self._all) + 2)))
             transaction.name = next(one for one in names if one not in self._all)
             self._all[transaction.name] = transaction
@@ -589,20 +724,28 @@ class Transactions:
         inside = None if context is None else context.get(entered)
         if inside is None:
             return
-        with self.lock:
-            transaction = self.innermost(inside)
-            if transaction is None or transaction.state is State.OPEN:
-                if transaction is not None:
+        try:
+            with self.lock:
+                transaction = self.innermost(inside)
+                if transaction is None:
+                    return
+                if transaction.state is State.OPEN:
                     transaction.take(token)
-                return
+                    return
+        except NotDurable as error:
+            place_of(token).reject(token, TokenRejected(str(error), "transaction"))
+            raise
         raise TokenRejected(f"{token._describe()} was refused: {transaction.reason}", "transaction")
 
     def forget(self, member: Member, _token: object = None) -> None:
         """Keep nothing of a member that has ended, if it will not be undone."""
         with self.lock:
             member.note_leaving()
+            transaction = member.transaction
+            if transaction.log is not None:
+                transaction.log.joined(transaction, member)
             if not member.is_of_use:
-                member.transaction.members.pop(member.token.id, None)
+                transaction.members.pop(member.token.id, None)
 
     # For the gate
 
@@ -611,7 +754,8 @@ class Transactions:
         with self.lock:
             self._is_closing = True
         for one in self.all():
-            one.roll_back("its gate was closed")
+            if not one.awaits_owner:  # else the next opening goes on with it
+                one.roll_back("its gate was closed")
         return [one.run.over for one in self.all() if one.run is not None]
 
     def left(self, seconds: float) -> tuple[str, ...]:
@@ -623,7 +767,7 @@ class Transactions:
         for one in self.all():
             if one.run is not None:
                 one.run.settle(seconds)
-        return tuple(f"{one.name}: {name}" for one in self.all() for name in one.left())
+        return tuple(f"{one.name}: {name}" for one in self.all() if not one.awaits_owner for name in one.left())
 
 
 def _text_of(error: BaseException) -> str:

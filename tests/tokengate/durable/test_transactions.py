@@ -1,0 +1,210 @@
+"""Durable transactions: what is undone, or goes on, after the death of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import journals
+import pytest
+from durable_operations import noted
+from durable_transfers import plain, plainly_undone, take
+
+from tokengate import Gate
+from tokengate.durable import Journal
+from tokengate.errors import CompensationFailed, NotDurable
+
+pytestmark = pytest.mark.usefixtures("programs")
+
+RUN = """
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from durable_transfers import order, order_once, take
+from tokengate import Gate
+from tokengate.durable import Journal
+folder = sys.argv[1]
+with Gate("shop", plugins=[Journal(f"{folder}/journal")], control_socket=False) as gate:
+    %s
+"""
+
+BLOCK = """with gate.transaction("order", durable=True):
+        for amount in (1, 2, 3):
+            take(folder, Decimal(amount))"""
+
+
+KEPT = "transactions", "compensations"
+
+
+class Shop:
+    """A folder with a journal, a ledger, and files that have operations die or fail."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def gate(self) -> Gate:
+        return Gate("shop", plugins=[Journal(self.folder / "journal")], control_socket=False)
+
+    def set(self, *switches: str) -> None:
+        for switch in switches:
+            (self.folder / switch).touch()
+
+    def run(self, code: str) -> int:
+        """Run a program with a gate; return its exit code."""
+        with journals.start(RUN % code, self.folder) as program:
+            errors = program.communicate()[1]
+            assert not errors or program.returncode == -9, errors
+            return program.returncode or 0
+
+    @property
+    def ledger(self) -> list[str]:
+        return noted(self.folder / "ledger")
+
+    def left(self) -> list[int]:
+        """How many transactions and compensations are on disk."""
+        sums = [journals.query(self.folder / "journal", f"SELECT count(*) AS number FROM {what}") for what in KEPT]
+        return [rows[0]["number"] for rows in sums]
+
+
+def spoil(gate: Gate, shop: Shop, *amounts: str) -> None:
+    with gate.transaction("order", durable=True):
+        for amount in amounts:
+            take(str(shop.folder), Decimal(amount))
+        raise ValueError("spoilt")
+
+
+def spoil_after(gate: Gate, shop: Shop) -> None:
+    with gate.transaction("inner", durable=True):
+        take(str(shop.folder), Decimal(1))
+    raise ValueError("spoilt")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def test_a_transaction_that_is_done_is_forgotten(shop: Shop) -> None:
+    """With its compensations, when its block ends."""
+    with shop.gate() as gate:
+        with gate.transaction("order", durable=True) as tx:
+            take(str(shop.folder), Decimal(1))
+        assert (tx.state, shop.left()) == ("committed", [0, 0])
+    with shop.gate():
+        pass
+    assert shop.ledger == ["take 1"]
+
+
+def test_an_error_undoes_it(shop: Shop) -> None:
+    """By durable compensations, which get the call as it was."""
+    with shop.gate() as gate:
+        with pytest.raises(ValueError, match="spoilt"):
+            spoil(gate, shop, "1.5", "2")
+        assert shop.left() == [0, 0]
+    assert shop.ledger == [
+        "take 1.5",
+        "take 2",
+        "give back Decimal('2') completed Decimal('8')",
+        "give back Decimal('1.5') completed Decimal('8.5')",
+    ]
+
+
+def test_what_was_cut_short_is_undone_at_the_next_opening(shop: Shop) -> None:
+    """Before any token runs: what had ended, and what may have run. Case 28."""
+    shop.set("take 2")
+    assert shop.run(BLOCK) == -9
+    with shop.gate():
+        take(str(shop.folder), Decimal(5))
+    assert shop.ledger == [
+        "take 1",
+        "take 2",
+        "give back Decimal('2') terminated None",
+        "give back Decimal('1') completed Decimal('9')",
+        "take 5",
+    ]
+    assert shop.left() == [0, 0]
+
+
+def test_a_rollback_goes_on_after_a_kill(shop: Shop) -> None:
+    """What it has undone is not undone again. Case 28."""
+    shop.set("refuse 3", "give back 1")
+    assert shop.run(BLOCK) == -9
+    with shop.gate():
+        pass
+    assert shop.ledger == [
+        "take 1",
+        "take 2",
+        "take 3",
+        "give back Decimal('2') completed Decimal('8')",
+        "give back Decimal('1') completed Decimal('9')",
+    ]
+    assert shop.left() == [0, 0]
+
+
+def test_an_owner_that_does_not_run_again_has_it_undone(shop: Shop) -> None:
+    """It may have run, and is a dead letter. Case 28."""
+    shop.set("take 2")
+    assert shop.run("print(order_once(folder))") == -9
+    with shop.gate():
+        pass
+    assert shop.ledger[-2:] == [
+        "give back Decimal('2') terminated None",
+        "give back Decimal('1') completed Decimal('9')",
+    ]
+
+
+def test_a_stuck_transaction_is_known_after_a_restart(shop: Shop, until: Callable[[Callable[[], bool]], None]) -> None:
+    """Operators repeat its compensations, or skip them. Case 28."""
+    shop.set("closed 1", "closed 2")
+    with shop.gate() as gate, pytest.raises(CompensationFailed):
+        spoil(gate, shop, "1", "2", "3")
+    with shop.gate() as gate:
+        (row,) = gate.control.transactions()
+        assert (row.name, row.state, row.members, row.undone, len(row.failed)) == ("order", "stuck", 2, 0, 2)
+        assert "the bank is closed" in row.error
+        (shop.folder / "closed 2").unlink()
+        gate.control.compensate_transaction("order")
+        until(lambda: len(gate.control.transactions()[0].failed) == 1)
+        assert gate.control.transactions()[0].state == "stuck"
+    with shop.gate() as gate:
+        (row,) = gate.control.transactions()
+        assert (row.state, len(row.failed)) == ("stuck", 1)
+        gate.control.skip_transaction("order", row.failed[0])
+        assert gate.control.transactions() == ()
+    with shop.gate() as gate:
+        assert gate.control.transactions() == ()
+    assert shop.ledger[3:] == [
+        "give back Decimal('3') completed Decimal('7')",
+        "give back Decimal('2') completed Decimal('8')",
+    ]
+
+
+def test_members_are_durable(shop: Shop) -> None:
+    """And so is what undoes them; the transaction goes on without the others."""
+    with shop.gate() as gate:
+        with gate.transaction("order", durable=True) as tx:
+            take(str(shop.folder), Decimal(1))
+            with pytest.raises(NotDurable, match="plain"):
+                plain.submit()
+            with pytest.raises(NotDurable, match="undo_plainly"):
+                plainly_undone.submit()
+        assert tx.state == "committed"
+
+
+def test_a_durable_one_and_a_plain_one_are_not_within_each_other(shop: Shop) -> None:
+    """The outer one could not undo what is in the inner one, or would forget it with its process."""
+    with shop.gate() as gate:
+        with gate.transaction("outer"), pytest.raises(NotDurable, match="durable=True"):
+            gate.transaction("inner", durable=True).__enter__()
+        with gate.transaction("outer", durable=True), pytest.raises(NotDurable, match="durable=True"):
+            gate.transaction("inner").__enter__()
+        with pytest.raises(ValueError, match="spoilt"), gate.transaction("outer", durable=True):
+            spoil_after(gate, shop)
+    assert shop.ledger[1:] == ["give back Decimal('1') completed Decimal('9')"]
+
+
+def test_it_needs_a_journal() -> None:
+    """The block does not begin."""
+    with Gate("shop", control_socket=False) as gate, pytest.raises(NotDurable, match="no journal"):
+        gate.transaction("order", durable=True).__enter__()
