@@ -280,7 +280,9 @@ class Backlog:
         token._args = args[0] if call is None else args
         record.is_accepted = record.is_on_disk = True
         record.recoveries = row.recoveries
-        token.parent, token.key, token.record, token._phase = row.parent, row.key, record, TokenState.QUEUED
+        parent = None if row.parent is None else self.known(row.parent)
+        token.parent = None if parent is None else parent.id  # an id of this run
+        token.key, token.record, token._phase = row.key, record, TokenState.QUEUED
         token.created_at = token.queued_at = self._system.clock() - max(0.0, self._wall() - row.accepted)
         if row.uid >> 40 == self._run:
             token.id = row.uid & (1 << 40) - 1

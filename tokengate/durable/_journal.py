@@ -236,16 +236,23 @@ class OpenJournal:
         text = codec.encode(token.args, token.kwargs)
         if key is None:
             key = token.key = key_of_child(token, name, text)
+        parent = None if token.parent is None else self.system.live.get(token.parent)
         record = Record(self, self.run << 40 | token.id, idempotent=place.is_idempotent(token._call))
         record.fresh = True
         record.due, also = self.due.of_new(token, record.number)
         tags = msgspec.json.encode(dict(token.tags)).decode() if token.tags else "{}"
         row = (
             record.number, name, place.path, None if key is None else str(key), fair_text(token), text, 0,
-            token.priority, tags, token.parent, None, self.transactions.number_of(token), record.due, self.due.deadline_of(token),
+            token.priority, tags, None if parent is None else self._uid_of(parent), None,
+            self.transactions.number_of(token), record.due, self.due.deadline_of(token),
             states.QUEUED if record.due is None else states.DELAYED, 0, 0, self.wall(),
         )  # fmt: skip
         return token, record, row, also
+
+    def _uid_of(self, parent: Token[Any]) -> int:
+        if isinstance(parent, DurableToken) and isinstance(parent.record, Record):
+            return parent.record.number
+        return self.run << 40 | parent.id
 
     def join(self, token: DurableToken[Any]) -> None:
         """Have a token that does not run, since its key is taken, end as the one does which has the key."""

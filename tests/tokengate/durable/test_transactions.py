@@ -9,7 +9,7 @@ from pathlib import Path
 import journals
 import pytest
 from durable_operations import noted
-from durable_transfers import plain, plainly_undone, take
+from durable_transfers import order, plain, plainly_undone, take
 
 from tokengate import Gate
 from tokengate.durable import Journal
@@ -140,6 +140,40 @@ def test_a_rollback_goes_on_after_a_kill(shop: Shop) -> None:
         "give back Decimal('1') completed Decimal('9')",
     ]
     assert shop.left() == [0, 0]
+
+
+@pytest.mark.parametrize("kill", ["take 1", "take 2", "take 3"])
+def test_an_owner_that_runs_again_goes_on_with_it(shop: Shop, kill: str) -> None:
+    """What has been done in it is found again, and is not done twice. Case 28."""
+    shop.set(kill)
+    assert shop.run("print(order(folder))") == -9
+    with shop.gate():
+        assert order.submit(str(shop.folder)).result(30) == "done"
+    taken = [line for line in shop.ledger if line.startswith("take")]
+    assert (len(taken), "give back" in "".join(shop.ledger)) == (7, False)
+    assert shop.left() == [0, 0]
+
+
+def test_an_owner_that_runs_again_undoes_all_of_it(shop: Shop) -> None:
+    """Also what it has done in its first run. Case 28."""
+    shop.set("take 2")
+    assert shop.run("print(order(folder))") == -9
+    shop.set("refuse 3")
+    with shop.gate() as gate:
+        gate.plugin(Journal)._journal.call(bool).result(30)
+        token = gate.plugin(Journal).attach("1.1")
+        with pytest.raises(Exception, match="3 is too much"):
+            token.result(30)
+    assert shop.ledger == [
+        "order",
+        "take 1",
+        "take 2",
+        "order",
+        "take 2",
+        "take 3",
+        "give back Decimal('2') completed Decimal('8')",
+        "give back Decimal('1') completed Decimal('9')",
+    ]
 
 
 def test_an_owner_that_does_not_run_again_has_it_undone(shop: Shop) -> None:
