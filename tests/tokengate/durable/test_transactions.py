@@ -164,12 +164,9 @@ def test_an_owner_that_runs_again_undoes_all_of_it(shop: Shop) -> None:
         token = gate.plugin(Journal).attach("1.1")
         with pytest.raises(Exception, match="3 is too much"):
             token.result(30)
-    assert shop.ledger == [
-        "order",
-        "take 1",
-        "take 2",
-        "order",
-        "take 2",
+    assert shop.ledger[:3] == ["order", "take 1", "take 2"]
+    assert sorted(shop.ledger[3:5]) == ["order", "take 2"]
+    assert shop.ledger[5:] == [
         "take 3",
         "give back Decimal('2') completed Decimal('8')",
         "give back Decimal('1') completed Decimal('9')",
