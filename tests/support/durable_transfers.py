@@ -47,10 +47,20 @@ def order(folder: str) -> str:
     with current_gate().transaction("order", durable=True):
         for amount in (1, 2, 3):
             take(folder, Decimal(amount))
+        if Path(folder, "spoilt").exists():
+            raise ValueError("the order is spoilt")
     dies(folder, "done")
-    if Path(folder, "spoilt").exists():
-        raise ValueError("the order is spoilt")
     return "done"
+
+
+@token(durable=True, idempotent=True)
+async def order_in_trio(folder: str, first: int) -> None:
+    """Take money three times, in a transaction; that of an odd number is undone."""
+    async with current_gate().transaction(f"order {first}", durable=True):
+        for amount in range(first * 3, first * 3 + 3):
+            await take.asubmit(folder, Decimal(amount))
+        if first % 2:
+            raise ValueError("an odd order")
 
 
 @token(durable=True)
