@@ -714,7 +714,7 @@ class _Decorator:
             check_batch(name, function, self.policy.batch, generator=generator)
         check_consent(name, self.consent, self.policy)
         if self.durable is True:
-            check_durable(name, function, self.policy)
+            check_durable(name, function, self.policy, self.consent)
         spec = OperationSpec(
             name=name,
             qualified_name=qualified_name_of(function),

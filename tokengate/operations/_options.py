@@ -79,7 +79,7 @@ def check_properties(
     return properties
 
 
-def check_durable(name: str, function: object, policy: Policy | None) -> None:
+def check_durable(name: str, function: object, policy: Policy | None, consent: object) -> None:
     """Note a durable operation; raise an error unless later processes find it by its name, and run each call alone."""
     module, qualified = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if module in ("__main__", "__mp_main__"):
@@ -93,6 +93,11 @@ def check_durable(name: str, function: object, policy: Policy | None) -> None:
         raise BadOperation(
             f"'{name}' has a batch, which several calls share, and each durable call is kept by itself; "
             "take the batch away, or have a durable operation call this one"
+        )
+    if consent is not None:
+        raise BadOperation(
+            f"'{name}' needs consent to each call, which waits for that in memory, and a durable call is on disk when "
+            "submit returns; give consent to an operation that calls this one"
         )
     durable_names.append(f"{module}:{qualified}")
 

@@ -202,4 +202,6 @@ def test_what_no_other_process_could_find_is_refused_when_decorated() -> None:
         exec("@token(durable=True)\ndef charge(): ...", program)
     with pytest.raises(BadOperation, match="has a batch"):
         token(durable=True, policy=Policy(batch=Batch(size=10, wait=1)))(shapes.ratios)
+    with pytest.raises(BadOperation, match="needs consent"):
+        token(durable=True, consent="approval")(shapes.ratios)
     assert token(lambda: 1)() == 1
