@@ -64,6 +64,13 @@ def again(ledger: str, number: int) -> int:
 
 
 @token(durable=True, idempotent=True)
+def stepped(ledger: str, number: int) -> int:
+    step("before", len, "abc")
+    note(ledger, f"run {number}")
+    return number
+
+
+@token(durable=True, idempotent=True)
 def hang(ledger: str, number: int) -> None:
     note(ledger, f"run {number}")
     threading.Event().wait()
@@ -85,6 +92,10 @@ async def in_asyncio(ledger: str, number: int) -> int:
 def in_process(ledger: str, number: int) -> int:
     note(ledger, f"run {number}")
     return number
+
+
+KILLED = (again, once, in_trio, in_asyncio)
+"""Operations that note `run` in a ledger, and their number."""
 
 
 @token(durable=True, idempotent=True, capacity=10, concurrency=1)
