@@ -10,12 +10,17 @@ from tokengate import checkpoint, token
 
 
 @token(durable=True, idempotent=True, tags={"tenant": "acme"})
-def charge(ledger: str, order: int) -> int:
+def charge(ledger: str, order: int | str) -> int | str:
     """Fail until the ledger has the line `bank`."""
     note(ledger, f"charge {order}")
     if "bank" not in noted(ledger):
         raise ValueError(f"no bank for {order}")
     return order
+
+
+@token(durable=True, show="*")
+def shown() -> None:
+    raise ValueError("all is shown")
 
 
 @token(durable=True, idempotent=True, capacity=10, concurrency=1)

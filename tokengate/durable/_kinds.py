@@ -111,7 +111,7 @@ class JournalRow:
         on_disk: of these, those that wait on disk only.
         parked: of these, those that cannot run here.
         dead: dead letters.
-        wal_bytes: of the log of the database.
+        wal_bytes: bytes of the log of the database.
         last_commit: its number.
         error: why nothing can be written, or accepted; empty: it can.
     """
@@ -208,7 +208,7 @@ class SalvageJournal(Change[JournalSalvaged]):
 
 @attrs.frozen
 class DurableTokenRow:
-    """A durable token on disk. Times are seconds since the epoch.
+    """A durable token on disk.
 
     Attributes:
         uid: run and id, the same in each later run.
@@ -216,12 +216,13 @@ class DurableTokenRow:
         path: of its place.
         key: what names the work; empty: nothing does.
         state: `delayed`, `queued`, `begun`, `parked` (it cannot run here), or how it has ended.
-        due: when it is queued, if that is later; else None.
+        due: when it is queued, in seconds since the epoch, if that is later; else None.
         attempts: that have begun, as far as that is on disk.
         recoveries: deaths of processes in which its code ran.
-        accepted, ended: when that was; `ended` is None until then.
+        accepted: when that was, in seconds since the epoch.
+        ended: when that was, in seconds since the epoch; None until then.
         tags: its labels.
-        error: class and text; empty unless it has one.
+        error: class, and text where all may be shown to the caller; empty unless it has one.
         successor: uid of the token that was submitted in its place; empty: there is none.
     """
 
@@ -301,7 +302,7 @@ class DeadLetterRow:
         uid: of the token.
         operation: `module:qualified name`, or `path:method` of an actor.
         reason: `may_have_run`, `poison`, `corrupt`, why it was refused or had expired, or how it has ended.
-        error: class and text.
+        error: class, and text where all may be shown to the caller.
         ended: when that was, in seconds since the epoch.
         successor: uid of the token that was submitted in its place; empty: there is none.
     """

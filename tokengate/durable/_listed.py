@@ -15,6 +15,7 @@ from tokengate.control.inspection._selector import Fields, Selector, parse
 from tokengate.control.stream._record import NO_MORE, Record
 from tokengate.durable import _states as states
 from tokengate.durable._checksums import WHOLE
+from tokengate.durable._keys import RECOVERY_REASONS
 from tokengate.durable._kinds import DeadLetterRow, DurableTokenRow
 from tokengate.durable._record import number_of, text_of
 from tokengate.policy._policies import PlaceName
@@ -62,19 +63,25 @@ class Listed:
         of_operation, _, name = self.path.rpartition("operations/")
         return PlaceName(name.partition("@")[0] if of_operation == "" != name else "", self.path, "")
 
-    def token_row(self) -> DurableTokenRow:
-        """Return it as `durable-tokens` lists it."""
+    def error_shown(self, texts: bool) -> str:
+        """Return the class of its error; with its text if that may be shown, or is ours."""
+        text = self.error or ""
+        return text if texts or self.reason in RECOVERY_REASONS else text.partition(":")[0]
+
+    def token_row(self, texts: bool = False) -> DurableTokenRow:
+        """Return it as `durable-tokens` lists it; with the text of its error if that may be shown."""
         return DurableTokenRow(
             text_of(self.uid), self.operation, self.path, self.key or "", states.NAMES[self.state], self.due,
             self.attempts, self.recoveries, self.accepted, self.ended, self.tags,
-            error=self.error or "", successor=self._successor,
+            error=self.error_shown(texts), successor=self._successor,
         )  # fmt: skip
 
-    def dead_row(self) -> DeadLetterRow:
+    def dead_row(self, texts: bool = False) -> DeadLetterRow:
         """Return it as `dead-letters` lists it."""
         reason = self.reason or states.NAMES[self.state]
         ended = self.accepted if self.ended is None else self.ended
-        return DeadLetterRow(text_of(self.uid), self.operation, reason, self.error or "", ended, self._successor)
+        error = self.error_shown(texts)
+        return DeadLetterRow(text_of(self.uid), self.operation, reason, error, ended, self._successor)
 
     @property
     def _successor(self) -> str:

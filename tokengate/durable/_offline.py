@@ -7,11 +7,11 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final, NamedTuple, TypeVar
 
 import attrs
@@ -23,7 +23,7 @@ from tokengate._exceptions import BadStateDirectory, JournalDamaged
 from tokengate.authority._authority import Authority
 from tokengate.authority._file import APPROVALS, AUDIT, GRANTS
 from tokengate.config._file import find_file, read_file
-from tokengate.control._admission import Caller
+from tokengate.control._admission import Caller, admission
 from tokengate.control._exceptions import ProposalMade
 from tokengate.control._validation import checked
 from tokengate.control.inspection._selector import parse
@@ -131,6 +131,7 @@ class _ClosedJournal:
 
     parked: tuple[int, ...] = ()
     trouble = ""
+    aliases: Mapping[str, str] = MappingProxyType({})  # a renamed operation is found when its token is to run
 
     def __init__(self, owned: OwnedDirectory) -> None:
         self.directory = owned.path
@@ -187,6 +188,12 @@ class _ClosedJournal:
 
 class _ClosedAnswers(JournalAnswers):
     """The answers about a journal that no gate has open."""
+
+    def _shows(self, _path: str) -> bool:
+        """Tell whether the caller may see the arguments of all tokens: which operations show theirs is not on disk."""
+        here: Any = admission()
+        scope = here.scope("arguments")
+        return scope is not None and scope.everywhere
 
     async def salvage_journal(self, _message: k.SalvageJournal) -> k.JournalSalvaged:
         journal: Any = self._journal

@@ -121,13 +121,13 @@ class JournalAnswers:
 
     async def durable_tokens(self, message: k.DurableTokens) -> tuple[k.DurableTokenRow, ...]:
         rows = await self._listed(message.select, message.limit)
-        return tuple(row.token_row() for row in rows)
+        return tuple(row.token_row(self._shows(row.path)) for row in rows)
 
     # Dead letters
 
     async def dead_letters(self, message: k.DeadLetters) -> tuple[k.DeadLetterRow, ...]:
         rows = await self._listed(message.select, message.limit, dead=True)
-        return tuple(row.dead_row() for row in rows)
+        return tuple(row.dead_row(self._shows(row.path)) for row in rows)
 
     async def retry_dead_letter(self, message: k.RetryDeadLetter) -> tuple[k.DeadLetterRow, ...]:
         apart = _seconds_of(message.rate)
@@ -195,9 +195,14 @@ class JournalAnswers:
             new = [row.successor for row in some if row.successor is not None]
             await _threads.run(_SECONDS, partial(self._journal.offer_new, new))
             done += some
-        return tuple(row.dead_row() for row in done)
+        return tuple(row.dead_row(self._shows(row.path)) for row in done)
 
     # Reading
+
+    def _shows(self, path: str) -> bool:
+        """Tell whether the texts of errors of a place, which may have values of arguments, are shown to the caller."""
+        place = self._journal.system.place_at(path)
+        return place is not None and place.properties.show == "*" and admission().shows_place(place)
 
     async def _listed(self, select: str, limit: int | None, *, dead: bool = False) -> list[Listed]:
         found, here, now = chosen(select), restricted(), self._journal.wall()

@@ -9,7 +9,7 @@ from pathlib import Path
 import journals
 import pytest
 from callers import ANN, BOB, Wire, gates_of, grants
-from charges import charge, held
+from charges import charge, held, shown
 from durable_operations import add, note, noted
 
 from tokengate import Gate
@@ -118,6 +118,17 @@ def test_a_dead_letter_is_retried_and_its_successor_has_its_key(journal: Journal
     (old,) = journal.rows.tokens(uid)
     assert (old.key, old.successor) == ("", row.successor)
     assert journal.rows.check().damaged == ()
+
+
+def test_texts_of_errors_are_shown_where_values_of_arguments_are(journal: Journal, failed: Fail) -> None:
+    """They may have some. What recovery says is no such text."""
+    (uid,) = failed()
+
+    with pytest.raises(ValueError, match="all is shown"):
+        shown.submit().result(10)
+
+    assert [row.error for row in journal.dead_letters.list(uid)] == ["ValueError"]
+    assert [row.error for row in journal.rows.tokens("operation=shown")] == ["ValueError: all is shown"]
 
 
 def test_a_rate_spreads_what_is_retried(journal: Journal, failed: Fail, tmp_path: Path) -> None:
