@@ -14,6 +14,7 @@ from callers import OWN, grants
 from charges import charge
 from click.testing import CliRunner, Result
 from durable_operations import add, note, noted
+from tiers import in_ci
 
 from tokengate import Gate
 from tokengate.audit import read
@@ -51,6 +52,7 @@ def audited(directory: Path) -> list[dict[str, Any]]:
     return [one for one in read(directory.parent / "audit") if one.get("verb") or one["kind"] == "outcome"]
 
 
+@in_ci
 def test_what_is_on_disk_is_listed(leave: Leave, tmp_path: Path) -> None:
     """Case 40. Without a run of its own."""
     directory = leave("")
@@ -91,6 +93,7 @@ def test_what_is_changed_holds_at_the_next_opening(leave: Leave, tmp_path: Path)
         assert noted(tmp_path / "ledger")[2] == "bank"
 
 
+@in_ci
 def test_a_schedule_is_run_and_resumed(leave: Leave) -> None:
     """Case 40. Its token waits for the next opening."""
     directory = leave("")
@@ -104,6 +107,7 @@ def test_a_schedule_is_run_and_resumed(leave: Leave) -> None:
     assert (row["operation"], row["arguments"]) == ("durable_operations:add", b"[[1,2],{}]")
 
 
+@in_ci
 def test_a_gate_that_is_open_keeps_others_out(tmp_path: Path) -> None:
     """Case 40. Also from a list."""
     directory = tmp_path / "journal"
@@ -137,6 +141,7 @@ def test_the_grants_of_the_gate_decide(leave: Leave) -> None:
         ask(directory, k.DeadLetters())
 
 
+@in_ci
 def test_a_dry_run_changes_nothing(leave: Leave) -> None:
     """It says whether the caller may."""
     directory = leave("")
@@ -146,6 +151,7 @@ def test_a_dry_run_changes_nothing(leave: Leave) -> None:
     assert len(ask(directory, k.DeadLetters())) == 2
 
 
+@in_ci
 def test_a_log_that_cannot_be_written_prevents_a_change(leave: Leave) -> None:
     """Case 40. As at a gate that is open."""
     directory = leave("")
@@ -156,6 +162,7 @@ def test_a_log_that_cannot_be_written_prevents_a_change(leave: Leave) -> None:
     assert len(ask(directory, k.DeadLetters())) == 2
 
 
+@in_ci
 @pytest.mark.parametrize("wholly", [False, True], ids=["a row", "the file"])
 def test_a_damaged_journal_is_salvaged(leave: Leave, wholly: bool) -> None:
     """Case 41. Its old files are kept, and it opens again; a file that is none is said to be damaged."""
@@ -184,6 +191,7 @@ def test_a_damaged_journal_is_salvaged(leave: Leave, wholly: bool) -> None:
             gate.control.ask(k.SalvageJournal())
 
 
+@in_ci
 def test_commands_take_the_directory(leave: Leave) -> None:
     """Case 40. `--state-dir` of each derived command of these nouns."""
     directory = leave("")
