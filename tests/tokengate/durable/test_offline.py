@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -10,10 +11,11 @@ from typing import Any
 
 import journals
 import pytest
-from callers import OWN, grants
+from callers import ANN, BOB, OWN, grants
 from charges import charge
 from click.testing import CliRunner, Result
 from durable_operations import add, note, noted
+from other_users import needs_root, public_directory
 from tiers import in_ci
 
 from tokengate import Gate
@@ -25,17 +27,17 @@ from tokengate.durable import _kinds as k
 from tokengate.durable._offline import ask
 from tokengate.errors import BadRequest, BadStateDirectory, ControlError, JournalDamaged, JournalInUse, Refused
 
-Leave = Callable[[str], Path]
+Leave = Callable[..., Path]
 
 
 @pytest.fixture
 def leave(tmp_path: Path) -> Leave:
     """Have a gate leave two dead letters, a schedule, and an audit log beside the journal; return its directory."""
 
-    def leave(more: str = "") -> Path:
-        file, directory = tmp_path / "tokengate.toml", tmp_path / "journal"
+    def leave(more: str = "", home: Path = tmp_path) -> Path:
+        file, directory = home / "tokengate.toml", home / "journal"
         file.touch(0o600)
-        file.write_text(f'{more}\n[audit]\npath = "{tmp_path / "audit"}"\n')
+        file.write_text(f'{more}\n[audit]\npath = "{home / "audit"}"\n')
         journal = Journal(directory, schedules=[Schedule("nightly", add, (1, 2), every=3_600)])
         with Gate("shop", config=file, plugins=[journal], control_socket=False):
             for order in range(2):
@@ -189,6 +191,75 @@ def test_a_damaged_journal_is_salvaged(leave: Leave, wholly: bool) -> None:
         assert len(gate.plugin(Journal).dead_letters.list()) == 1
         with pytest.raises(ControlError, match="close it, then"):
             gate.control.ask(k.SalvageJournal())
+
+
+KILLED = """
+import os, sys
+from charges import charge, held
+from durable_operations import noted
+from tokengate import Gate
+from tokengate.durable import Journal
+with Gate("shop", plugins=[Journal(sys.argv[1])]) as gate:
+    charge.submit(sys.argv[2], 1).exception()
+    token = held.submit(sys.argv[2], 2)
+    while token.started_at is None: pass
+    os.kill(os.getpid(), 9)
+"""
+
+
+@in_ci
+@pytest.mark.usefixtures("programs")
+def test_a_change_after_a_death_counts_that_once(tmp_path: Path) -> None:
+    """Case 40. What had begun is known by the command, and by the next gate."""
+    directory, ledger = tmp_path / "journal", tmp_path / "ledger"
+    with journals.start(KILLED, directory, ledger) as program:
+        program.communicate()
+    note(str(ledger), "bank")
+    note(str(ledger), "go")
+
+    (left,) = ask(directory, k.DurableTokens("operation=held"))
+    (retried,) = ask(directory, k.RetryDeadLetter("*"))
+    (begun,) = ask(directory, k.DurableTokens("operation=held"))
+
+    assert (left.state, begun.state, begun.recoveries) == ("queued", "begun", 1)
+    journal = Journal(directory)
+    with Gate("shop", plugins=[journal], control_socket=False):
+        assert journal.attach(left.uid).result(10) == 2
+        assert journal.attach(retried.successor).result(10) == 1
+        assert journal.rows.tokens("operation=held")[0].recoveries == 1
+
+
+@needs_root
+@pytest.mark.usefixtures("programs")
+def test_root_and_the_owner_may_and_others_may_not(leave: Leave) -> None:
+    """Case 40. What root makes is the owner's, so that the gate opens again."""
+    with public_directory() as home:
+        directory = leave("", home)
+        (home / "tokengate.toml").chmod(0o644)
+        for path in (home, *home.rglob("*")):
+            os.chown(path, ANN, ANN)
+
+        assert len(ask(directory, k.RetryDeadLetter("*"))) == 2
+
+        assert (os.geteuid(), os.getegid()) == (0, os.getgid())
+        assert {path.stat().st_uid for path in (home, *home.rglob("*"))} == {ANN}
+        assert [one["principal"] for one in audited(directory) if one["kind"] == "intent"] == ["uid:0"]
+        printed = [journals.start(ASK, directory, user).communicate()[0].split() for user in (ANN, BOB)]
+    assert printed == [["4"], ["BadStateDirectory"]]
+
+
+ASK = """
+import os, sys
+from pathlib import Path
+from tokengate.durable import _kinds as k
+from tokengate.durable._offline import ask
+from tokengate.errors import BadStateDirectory
+os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+try:
+    print(len(ask(Path(sys.argv[1]), k.DurableTokens())), flush=True)
+except BadStateDirectory:
+    print("BadStateDirectory", flush=True)
+"""
 
 
 @in_ci
