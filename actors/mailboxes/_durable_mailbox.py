@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -118,6 +119,20 @@ class DurableMailbox(Mailbox):
         self._rest = {}
 
     # For the journal
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a new token may have to wait on disk."""
+        return bool(self._rest) or self.size >= self.capacity
+
+    def drop_oldest(self) -> bool:
+        """Drop the oldest token of the lowest priority in memory; return whether there was one."""
+        with self._lock:
+            victim = self._oldest_of_lowest(sys.maxsize)
+            self._removed += victim is not None
+        if victim is not None:
+            self._on_drop(victim)
+        return victim is not None
 
     def expect(self, rows: Mapping[str | None, Position], ask: Callable[[], object]) -> None:
         """Note, for fair keys, the first place where rows may be on disk; `ask` has them read from now on."""

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, ClassVar, cast
 
-from actors._exceptions import ActorDead, NotDurable, TokenRejected, WouldBlock
+from actors._exceptions import ActorDead, MailboxFull, NotDurable, TokenRejected, WouldBlock
 from actors.concurrency._blocking import blocking, loop_here
 from actors.mailboxes._durable_mailbox import DurableMailbox
 from actors.mailboxes._mailbox import Mailbox, Put
@@ -71,12 +71,17 @@ class DurablePlace(Place):
                     f"{tokens[0]._describe()} would block the {loop} loop of this thread until it is on disk; "
                     "await 'asubmit'"
                 )
-            acceptance = self._journal(tokens[0]).acceptance(tokens)
+            journal = self._journal(tokens[0])
+            while (room := journal.room(self)) is not None:
+                room.result()
+            acceptance = journal.acceptance(tokens)
             with blocking():
                 acceptance.begin()
                 acceptance._block()
             acceptance.result()
         except BaseException as error:
+            if isinstance(error, MailboxFull) and _gathered.get() is None:
+                raise  # `send` refuses it
             kept = self._give_up(tokens, str(error) or type(error).__name__)
             if _gathered.get() is not None:
                 error.accepted = kept  # type: ignore[attr-defined]
@@ -93,7 +98,10 @@ class DurablePlace(Place):
         self.system.senders.add(token)  # `send_async` takes it out again
         waiter = _current.get()
         try:
-            acceptance = self._journal(token).acceptance((token,))
+            journal = self._journal(token)
+            while (room := journal.room(self)) is not None:
+                await room
+            acceptance = journal.acceptance((token,))
             acceptance.begin()
             if waiter is not None:
                 waiter.lend_turn()
@@ -103,6 +111,8 @@ class DurablePlace(Place):
                 if waiter is not None:
                     waiter.take_turn_back()
             acceptance.result()
+        except MailboxFull:
+            raise  # `send_async` refuses it
         except BaseException as error:
             self._give_up((token,), str(error) or type(error).__name__)
             raise

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from actors._exit_reason import ExitReason
 from actors.concurrency._asyncio_host import AsyncioHosts
 from actors.concurrency._dispatcher import Dispatcher
+from actors.concurrency._future import Reply
 from actors.concurrency._pinned_dispatcher import PinnedThreads
 from actors.concurrency._trio_host import TrioHost
 from actors.tokens._ports import Listeners, TokenGovernor, TokenSystem
@@ -137,6 +138,14 @@ class Journal(Protocol):
 
         Raises:
             NotDurable: it would not come back as it is.
+        """
+        ...
+
+    def room(self, place: Any, /) -> Reply[None] | None:
+        """Return what is set when a new token of a place may wait on disk; None: it may now.
+
+        Raises:
+            MailboxFull: so many are on disk that the overflow of the mailbox refuses it.
         """
         ...
 

@@ -6,7 +6,8 @@ import logging
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from functools import partial
 from heapq import heapreplace
@@ -16,7 +17,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from actors import ActorDead, ActorSystem, TokenRejected, TokenState
+from actors import ActorDead, ActorSystem, Reply, TokenRejected, TokenState
 from actors.lowlevel import (
     FIRST,
     ActorPlace,
@@ -38,6 +39,7 @@ from tokengate.operations._operation import operation_in
 _logger = logging.getLogger("tokengate.durable")
 
 _KEPT: Final = 1_000  # tokens on disk only that operators have asked for
+_MOST: Final = 1_000_000  # tokens on disk, before the overflow of their mailbox decides
 _AT_ONCE: Final = 512  # rows that are read before their tokens are queued
 
 
@@ -72,11 +74,9 @@ COLUMNS: Final = f"{', '.join(Row._fields[:-1])}, {WHOLE}"
 """Of `SELECT`, in the order of a `Row`."""
 
 _OPEN: Final = f"SELECT {COLUMNS} FROM tokens WHERE uid = ? AND state < 3"
-_QUEUED: Final = f"""
-SELECT {COLUMNS} FROM tokens INDEXED BY tokens_queued
-WHERE state = 1 AND path = ? AND fair IS ? AND priority <= ? AND (priority < ? OR uid >= ?)
-ORDER BY priority DESC, uid
-"""
+_OF_KEY: Final = f"SELECT {COLUMNS} FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path = ? AND fair IS ?"
+_OF_PRIORITY: Final = f"{_OF_KEY} AND priority = ? AND uid >= ? ORDER BY uid"
+_OF_LOWER: Final = f"{_OF_KEY} AND priority < ? ORDER BY priority DESC, uid"
 _NEXT_PATH: Final = "SELECT min(path) FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path > ?"
 _NEXT_FAIR: Final = (
     "SELECT min(fair) FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path = ? AND fair > ?",
@@ -133,7 +133,9 @@ class Backlog:
         self._wanted: SimpleQueue[Place | None] = SimpleQueue()
         self._thread = DaemonThread(self._read, f"{system.name}-journal-reader")
         self._ended: set[int] | None = None  # uids of tokens that have ended since the reader began to read
+        self._rooms: deque[Reply[None]] = deque()  # of senders that wait, since too many are on disk
         self.on_disk = 0  # rows that wait on disk only
+        self.most = _MOST  # of them
         self.parked: dict[int, str] = {}  # {uid of a row that cannot run here: its operation}
         self._misfits: dict[str, Any] = {}  # {operation of such rows: its function, which they do not fit, or None}
 
@@ -343,6 +345,29 @@ class Backlog:
             self._system.live[token.id] = token
             self._kept.pop(record.number, None)
             self.on_disk -= 1
+            room = self._rooms.popleft() if self._rooms and self.on_disk < self.most else None
+        if room is not None:
+            room._set()
+
+    def room(self, place: Place) -> Reply[None] | None:
+        """Return what is set when a new token of a place may wait on disk; None: it may, or need not.
+
+        Raises:
+            MailboxFull: so many are on disk that the overflow of its mailbox refuses it.
+        """
+        mailbox: Any = place.mailbox
+        if self.on_disk < self.most or not mailbox.is_full:
+            return None
+        if mailbox.overflow != "wait":
+            if mailbox.overflow == "drop_oldest" and mailbox.drop_oldest():
+                return None
+            raise place._full()
+        room: Reply[None] = Reply()
+        with self._lock:
+            if self.on_disk < self.most:
+                return None
+            self._rooms.append(room)
+        return room
 
     def ends(self, uid: int) -> None:
         """Note that a token is about to leave memory, since its end is on disk."""
@@ -389,9 +414,8 @@ class Backlog:
     ) -> tuple[list[DurableToken[Any]], Position | None]:
         """Return the first tokens of a fair key that wait on disk only, and where the row stands after them."""
         tokens: list[DurableToken[Any]] = []
-        priority, uid = -position[0], position[1]
-        with closing(db.execute(_QUEUED, (path, key, priority, priority, uid))) as rows:
-            for row in map(Row._make, rows):
+        with closing(_rows(db, path, key, position)) as rows:
+            for row in rows:
                 if len(tokens) == most:
                     return tokens, (-row.priority, row.uid)
                 token = self.known(row.uid)
@@ -400,6 +424,14 @@ class Backlog:
                 if token is not None and token.record.is_on_disk and self._passes_door(token):  # type: ignore[union-attr]
                     tokens.append(token)
         return tokens, None
+
+
+def _rows(db: sqlite3.Connection, path: str, key: str | None, position: Position) -> Generator[Row]:
+    """Yield the queued rows of a fair key from a position on, in order."""
+    priority, uid = -position[0], position[1]
+    for statement, *values in ((_OF_PRIORITY, priority, uid), (_OF_LOWER, priority)):
+        with closing(db.execute(statement, (path, key, *values))) as rows:
+            yield from map(Row._make, rows)
 
 
 def position_of(token: DurableToken[Any]) -> Position:

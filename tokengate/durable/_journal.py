@@ -415,6 +415,10 @@ class OpenJournal:
 
     # Full mailboxes
 
+    def room(self, place: Place) -> Reply[None] | None:
+        """Return what is set when a new token of a place may be accepted; None: it may be now."""
+        return self.backlog.room(place)
+
     def room_in(self, place: Place) -> None:
         """Have rows that wait read into the mailbox of a place."""
         if not self.is_closing:

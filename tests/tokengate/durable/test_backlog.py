@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from durable_operations import noted
 
 from tokengate import Gate, Policy, Token, TokenState, token
 from tokengate.durable import Journal
+from tokengate.errors import MailboxFull, TokenTerminated
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -50,6 +52,13 @@ def _blocked() -> Iterator[None]:
 def gate(tmp_path: Path) -> Iterator[Gate]:
     with Gate("shop", plugins=[Journal(tmp_path / "journal")], control_socket=False) as gate:
         yield gate
+        _go.set()
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
         _go.set()
 
 
@@ -134,6 +143,32 @@ def test_a_small_tenant_on_disk_waits_under_two_rounds(gate: Gate) -> None:
     for tenant in ("big", "small"):
         numbers = [number for one, number in _ran if one == tenant]
         assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("overflow", ["wait", "reject", "drop_oldest"])
+def test_the_overflow_decides_when_too_many_are_on_disk(
+    overflow: str, gate: Gate, until: Until, executor: ThreadPoolExecutor
+) -> None:
+    """Its sender waits until there is room, it is refused, or the oldest one is dropped."""
+    tokens = _submitted(*range(15))
+    journal: Any = gate._system.journal
+    box: Any = gate._operations[work._spec].mailbox
+    journal.backlog.most, box.overflow = 4, overflow
+
+    more = executor.submit(work.submit, 15)
+    if overflow == "reject":
+        with pytest.raises(MailboxFull):
+            more.result(30).result(30)
+    elif overflow == "drop_oldest":
+        assert more.result(30).state is TokenState.QUEUED
+        with pytest.raises(TokenTerminated, match="took its place"):
+            tokens[1].result(30)
+    else:
+        until(lambda: bool(journal.backlog._rooms))
+        assert not more.done()
+    _go.set()
+    until(lambda: len(_ran) == (15 if overflow != "wait" else 16))
+    assert more.result(30).done() is (overflow == "reject") or more.result(30).result(30) == 15
 
 
 KILLED = """
