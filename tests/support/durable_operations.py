@@ -593,3 +593,20 @@ class Parent(CpuActor):
 @token(durable=True, idempotent=True)
 def keyed_parent(ledger: str) -> int:
     return child.with_options(key="mine")(ledger, 1)
+
+
+@token(durable=True, idempotent=True)
+def neighbour(ledger: str) -> None:
+    """Run until its process dies, the first two times."""
+    note(ledger, "neighbour")
+    while noted(ledger).count("neighbour") < 3:
+        pass
+
+
+@token(durable=True, idempotent=True)
+def poison(ledger: str) -> None:
+    """Kill its process, once the neighbour runs, too."""
+    note(ledger, "poison")
+    while noted(ledger).count("neighbour") < noted(ledger).count("poison"):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -41,6 +41,7 @@ _logger = logging.getLogger("tokengate.durable")
 _KEPT: Final = 1_000  # tokens on disk only that operators have asked for
 _MOST: Final = 1_000_000  # tokens on disk, before the overflow of their mailbox decides
 _AT_ONCE: Final = 512  # rows that are read before their tokens are queued
+_AGAIN_SECONDS: Final = 1.0  # after which rows are read again that could not be
 
 
 def operation_named(name: str) -> Any:
@@ -130,6 +131,7 @@ class Backlog:
         self._kept: dict[int, DurableToken[Any]] = {}  # those on disk only with callbacks
         self._left: dict[str, dict[str | None, Position]] = {}  # {path: its fair keys}, of earlier runs
         self.unread: set[str] = set()  # paths with rows of earlier runs that are to be read
+        self._closing = threading.Event()
         self._wanted: SimpleQueue[Place | None] = SimpleQueue()
         self._thread = DaemonThread(self._read, f"{system.name}-journal-reader")
         self._ended: set[int] | None = None  # uids of tokens that have ended since the reader began to read
@@ -156,6 +158,7 @@ class Backlog:
 
     def close(self, deadline: float) -> None:
         """End the thread."""
+        self._closing.set()
         self._wanted.put(None)
         self._thread.gone(deadline)
 
@@ -388,7 +391,9 @@ class Backlog:
                     while self._fill(db, place):
                         pass
                 except Exception:
-                    _logger.exception("rows of the journal cannot be read")
+                    _logger.exception("rows of the journal cannot be read; it is tried again")
+                    self._closing.wait(_AGAIN_SECONDS)
+                    self._wanted.put(place)
 
     def _fill(self, db: sqlite3.Connection, place: Place) -> bool:
         """Read rows into the mailbox of a place; return whether there is room for more."""

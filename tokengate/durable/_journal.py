@@ -6,6 +6,7 @@ import inspect
 import logging
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
@@ -167,6 +168,8 @@ class OpenJournal:
         self.ticker = Ticker(f"{self.system.name}-journal-ticks")
         self._ends = DaemonThread(self._tell_ends, f"{gate.name}-journal-ends")
         self.due = Due(self)
+        self._suspects: deque[Row] = deque()  # rows that two processes have died with, which run one at a time
+        self._suspect = 0  # uid of the one of these that runs, or is to run
         self._slots: dict[int, int] = {}  # {uid of a token whose code may run: its slot in the page}
         self.is_closing = False
         self._cuts_short = False  # whether the gate ends what runs
@@ -327,13 +330,30 @@ class OpenJournal:
         """
         found = list(rows)
         again = [row for row in found if self._runs_again(row)]
-        if again:
-            undo = [(states.QUEUED, row.uid, states.BEGUN, row.attempts) for row in again]
+        suspects = [row for row in again if row.recoveries == states.DEATHS - 1]
+        if suspects and not self._suspect:
+            self._suspect = suspects.pop(0).uid  # it keeps its place before those that are queued
+        if suspects:
+            self._suspects.extend(suspects)
+            again = [row for row in again if row not in suspects]
+        self._offer_again(again)
+        return not any(row.uid in self.backlog.parked for row in found)
+
+    def _offer_suspect(self) -> None:
+        """Offer the next token that two processes have died with: one at a time, or its neighbour would be blamed."""
+        if self._suspect == 0 and self._suspects:
+            row = self._suspects.popleft()
+            self._suspect = row.uid
+            with suppress(JournalFailed):
+                self._offer_again([row])
+
+    def _offer_again(self, rows: Sequence[Row]) -> None:
+        if rows:
+            undo = [(states.QUEUED, row.uid, states.BEGUN, row.attempts) for row in rows]
             # Before: a mailbox that is full leaves them on disk, where it looks for those that are queued.
             self.call(lambda db: db.executemany(_UNDO, undo)).result()
-        for row in again:
+        for row in rows:
             self.backlog.offer(row)
-        return not any(row.uid in self.backlog.parked for row in found)
 
     def _runs_again(self, row: Row) -> bool:
         """Tell whether the token of a row that had begun is to be queued again; end it if it must not be."""
@@ -488,6 +508,9 @@ class OpenJournal:
         slot = self._slots.pop(record.number, 0)
         if slot:
             self.page.leave(slot)
+        if record.number == self._suspect:
+            self._suspect = 0
+            self.later(self._offer_suspect)
 
     def changed(self, record: Record, token: DurableToken[Any]) -> None:
         """Have it written that the priority, the tags or the place of a token have changed."""

@@ -128,6 +128,32 @@ def test_a_token_that_three_processes_died_with_is_poison(tmp_path: Path) -> Non
     assert "3 processes" in rows[1]["error"]
 
 
+BESIDE = """
+import sys
+from durable_operations import neighbour, poison
+from tokengate import Gate
+from tokengate.durable import Journal
+with Gate("shop", plugins=[Journal(sys.argv[1])], control_socket=False) as gate:
+    if len(sys.argv) > 3:
+        neighbour.submit(sys.argv[2])
+        poison.submit(sys.argv[2])
+    gate.wait()
+"""
+
+
+def test_a_token_that_ran_beside_poison_is_not_blamed(tmp_path: Path) -> None:
+    """What two processes have died with runs alone the third time. Case 11."""
+    directory, ledger = tmp_path / "journal", tmp_path / "ledger"
+    for first in (["yes"], [], []):
+        with journals.start(BESIDE, directory, ledger, *first) as program:
+            program.communicate()
+    with Gate("shop", plugins=[Journal(directory)], control_socket=False):
+        while not journals.all_have_ended(directory):
+            pass
+
+    assert [(row["state"], row["reason"]) for row in journals.rows(directory)] == [(4, ""), (5, "poison")]
+
+
 def test_what_submit_refuses_is_not_on_disk(tmp_path: Path) -> None:
     """`map` accepts all of its items, or none. Case 3."""
     with Gate("shop", plugins=[Journal(tmp_path / "journal")], control_socket=False):
