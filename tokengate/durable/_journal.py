@@ -532,8 +532,7 @@ class OpenJournal:
         if record.saved is not None and not self.system.is_sealed(token):
             also = self._states.commit(token.actor, record.number, record.saved)
         kept = result if state is TokenState.COMPLETED else None
-        also += self.transactions.compensation(token, kept)
-        self.transactions.owner_ended(record.number)
+        also += self.transactions.compensation(token, kept) + self.transactions.owner_ended(record.number)
         row_state = states.STATE_OF[state]
         reason = error.reason if isinstance(error, NotRecovered) else token.reason
         row = row_state, time.time(), kept, text, reason, token.attempt, dead, 0, record.number

@@ -22,7 +22,7 @@ from tokengate.durable._keys import OpenedJournal, submit_row
 from tokengate.durable._record import text_of
 from tokengate.durable._writer import Also, Write
 from tokengate.policy._attempt import End
-from tokengate.policy._transaction import Kept, Member, Transaction, entered
+from tokengate.policy._transaction import Kept, Member, State, Transaction, entered
 from tokengate.policy._undo import Done, Undo
 
 _LEFT: Final = "the process that ran it has ended"
@@ -82,6 +82,7 @@ class DurableTransactions:
         self._write = write
         self._offer = offer
         self._open: dict[int, Transaction] = {}  # {number: the transaction}
+        self._done: dict[int, list[Transaction]] = {}  # {uid of an owner that has not ended: those that are done}
         self._left: list[Transaction] = []  # those to roll back before tokens run
 
     # What a process has left
@@ -94,16 +95,19 @@ class DurableTransactions:
         found, steps, last = self._journal.call(_cut).result()
         ledger = self._journal.gate._ledger()
         ledger.orders = count(last + 1)
-        for number, name, owner, is_open in found:
+        for number, name, owner, state in found:
             transaction = Transaction(ledger, name, None, log=self)
             transaction.number, transaction.owner = number, owner
             transaction.kept = {one.id: one for one in steps.get(number, ())}
             transaction.size = len(transaction.kept)
-            transaction.awaits_owner = is_open
-            transaction.is_left = not is_open
+            transaction.awaits_owner = state == "open"
+            transaction.is_left = state != "open"
+            if state == "done":
+                self._done.setdefault(owner, []).append(transaction)
+                continue
             ledger.add(transaction)
             self._open[number] = transaction
-            if not is_open:
+            if state != "open":
                 self._left.append(transaction)
 
     def roll_back_left(self) -> None:
@@ -131,13 +135,14 @@ class DurableTransactions:
                 if has_begun:
                     _note_lost(transaction.members[token.id])
 
-    def owner_ended(self, owner: int) -> None:
-        """Roll back what the run of an owner has not gone on with."""
+    def owner_ended(self, owner: int) -> Also:
+        """Roll back what the run of an owner has not gone on with; return what removes the others, with its end."""
         for transaction in list(self._open.values()):
             if transaction.awaits_owner and transaction.owner == owner:
                 transaction.awaits_owner = False
                 transaction.is_left = True
                 transaction.roll_back("its owner has ended without it")
+        return sum((_forget(one.number) for one in self._done.pop(owner, ())), ())
 
     # For the journal
 
@@ -186,6 +191,15 @@ class DurableTransactions:
         owner = current_token()
         record: Any = owner.record if isinstance(owner, DurableToken) else None
         transaction.owner = None if record is None else record.number
+        done = self._done.get(transaction.owner or 0, [])
+        for found in done:
+            if found.name == transaction.name:  # a run before has done it, and this one does it again
+                done.remove(found)
+                transaction.number, transaction.kept = found.number, found.kept
+                transaction.size = len(found.kept)
+                self._put("UPDATE transactions SET state = 'open' WHERE tx = ?", found.number)
+                self._open[found.number] = transaction
+                return transaction
         for found in self._open.values():
             if found.awaits_owner and (found.owner, found.name) == (transaction.owner, transaction.name):
                 return found
@@ -206,19 +220,6 @@ class DurableTransactions:
                 f"{token._describe()} cannot be in a durable transaction: its compensation "
                 f"'{undo.operation._name}' is not durable; declare it @token(durable=True)"
             )
-
-    def joined(self, transaction: Transaction, member: Member) -> None:
-        record = member.token.record  # type: ignore[attr-defined]  # it is a durable one
-        if record is None or not record.follows or record.number in transaction.kept:
-            return
-        order = next(transaction.ledger.orders)
-
-        def found(reply: Reply[Kept | None]) -> None:
-            if reply._value is not None:
-                with transaction.ledger.lock:
-                    transaction.kept[record.number] = reply._value
-
-        self._journal.call(partial(_join, transaction.number, record.number, order)).add_done_callback(found)
 
     def roll_back(self, transaction: Transaction) -> None:
         self._put("UPDATE transactions SET state = 'rolling_back' WHERE tx = ?", transaction.number)
@@ -274,12 +275,14 @@ class DurableTransactions:
 
     def end(self, transaction: Transaction) -> Reply[Any]:
         self._open.pop(transaction.number, None)
-        number = (transaction.number,)
         reply: Reply[None] = Reply()
-        also: Also = (
-            ("DELETE FROM transactions WHERE tx = ?", number),
-            ("DELETE FROM compensations WHERE tx = ?", number),
-        )
+        also = _forget(transaction.number)
+        if transaction.state is State.COMMITTED and transaction.owner is not None:
+            # Until its owner ends: if that runs again, and fails, all of it is undone.
+            members = [member for member in transaction.members.values() if member.is_of_use]
+            transaction.kept |= {_uid_of(one): Kept(_uid_of(one), one.order, one.name) for one in members}
+            self._done.setdefault(transaction.owner, []).append(transaction)
+            also = (("UPDATE transactions SET state = 'done' WHERE tx = ?", (transaction.number,)),)
         self._write(Write("", done=lambda error: reply._set(error=error), also=also))
         return reply
 
@@ -302,6 +305,14 @@ def _uid_of(step: Member | Kept) -> int:
     return step.id if isinstance(step, Kept) else step.token.record.number  # type: ignore[attr-defined]
 
 
+def _forget(number: int) -> Also:
+    """Return what removes a transaction."""
+    return (
+        ("DELETE FROM transactions WHERE tx = ?", (number,)),
+        ("DELETE FROM compensations WHERE tx = ?", (number,)),
+    )
+
+
 def _name_of(operation: Any) -> str:
     return f"{operation.__module__}:{operation.__qualname__}"
 
@@ -317,22 +328,24 @@ def _undo_of(name: str) -> str | None:
     return "" if operation is None else None if undo is None else _name_of(undo)
 
 
-def _cut(
-    db: sqlite3.Connection,
-) -> tuple[list[tuple[int, str, int | None, bool]], dict[int, list[Kept]], int]:
+def _cut(db: sqlite3.Connection) -> tuple[list[tuple[int, str, Any, str]], dict[int, list[Kept]], int]:
     """Decide what becomes of the transactions that were left, and end the members of those that are rolled back.
 
     Returns:
-        number, name and owner of each, and whether its owner goes on with it; {number: what is to be undone}; and the
-        last of their orders.
+        number, name, owner and state of each: `open` and `done` if its owner runs again, `rolling_back`; {number: what
+        is to be undone}; and the last of their orders.
     """
     last: int = db.execute("SELECT COALESCE(MAX(seq), 0) FROM compensations").fetchone()[0]
     found = []
     rows = db.execute("SELECT tx, name, owner, state FROM transactions ORDER BY tx").fetchall()
     for tx, name, owner, state in rows:
-        goes_on = state == "open" and _runs_again(db, owner)
-        found.append((tx, name, owner, goes_on))
-        if not goes_on:
+        if state != "rolling_back" and _runs_again(db, owner):
+            found.append((tx, name, owner, state))
+        elif state == "done":
+            for statement, row in _forget(tx):
+                db.execute(statement, row)
+        else:
+            found.append((tx, name, owner, "rolling_back"))
             for uid, operation, is_whole in db.execute(_UNKNOWN, (tx, tx)).fetchall():
                 undo = _undo_of(operation) if is_whole else ""
                 if undo is not None:
@@ -363,12 +376,3 @@ def _runs_again(db: sqlite3.Connection, owner: int | None) -> bool:
     if row[1] != states.BEGUN or operation is None:
         return True
     return bool(operation._spec.properties.idempotent) and row[2] < states.DEATHS
-
-
-def _join(tx: int, uid: int, order: int, db: sqlite3.Connection) -> Kept | None:
-    """Write the compensation of a token that an earlier run of the owner has sent, and that has ended."""
-    row = db.execute("SELECT operation, state, result FROM tokens WHERE uid = ?", (uid,)).fetchone()
-    if row is None or row[1] != states.COMPLETED or not (undo := _undo_of(row[0])):
-        return None
-    db.execute(_COMPENSATE, (tx, order, undo, (row[2] or b"null").decode(), "completed", uid))
-    return _kept(uid, order, row[0])

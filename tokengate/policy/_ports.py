@@ -75,10 +75,6 @@ class TransactionLog(Protocol):
         """Raise `NotDurable` if a token cannot be a member, since it, or what undoes it, is not durable."""
         ...
 
-    def joined(self, transaction: Any, member: Any, /) -> None:
-        """Note that a member has ended as another token did, which an earlier run of the owner has sent."""
-        ...
-
     def roll_back(self, transaction: Any, /) -> None:
         """Have it written that a transaction is rolled back: the next opening goes on with that."""
         ...

@@ -454,8 +454,6 @@ class Transaction:
         """End the members, and undo what is to be undone; on the thread of the run."""
         try:
             self._end_members()
-            if self.log is not None:
-                self.log.wait()  # it tells of members that it has known before
             self._plan()
             self._undo_all()
             if self.log is not None:
@@ -741,11 +739,8 @@ class Transactions:
         """Keep nothing of a member that has ended, if it will not be undone."""
         with self.lock:
             member.note_leaving()
-            transaction = member.transaction
-            if transaction.log is not None:
-                transaction.log.joined(transaction, member)
             if not member.is_of_use:
-                transaction.members.pop(member.token.id, None)
+                member.transaction.members.pop(member.token.id, None)
 
     # For the gate
 

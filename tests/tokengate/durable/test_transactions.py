@@ -214,7 +214,7 @@ def test_each_transaction_is_done_or_undone_over_kills(
             accepted += len(program.stdout.readlines())
 
     with shop.gate():
-        until(lambda: journals.all_have_ended(shop.folder / "journal"))
+        until(lambda: journals.all_have_ended(shop.folder / "journal") and shop.left() == [0, 0])
     orders = journals.rows(shop.folder / "journal", where="operation LIKE '%:order_in_trio'")
     taken: set[int] = set()
     for what, amount in re.findall(r"(take|back) (?:Decimal\(')?(\d+)", "\n".join(shop.ledger)):
@@ -222,8 +222,11 @@ def test_each_transaction_is_done_or_undone_over_kills(
 
     assert len(orders) >= accepted
     assert {row["state"] for row in orders} <= {4, 5}
-    numbers = [json.loads(row["arguments"])[0][1] for row in orders]
-    assert taken == {3 * number + index for number in numbers if number % 2 == 0 for index in range(3)}
+    for row in orders:
+        number = json.loads(row["arguments"])[0][1]
+        part = len(taken & set(range(3 * number, 3 * number + 3)))
+        # An order whose process has died often enough is a dead letter; its transaction may have been done before.
+        assert part in ((0,) if number % 2 else (3,) if row["state"] == 4 else (0, 3)), row
     assert shop.left() == [0, 0]
 
 
