@@ -208,9 +208,10 @@ class Codec:
         try:
             text = _encode(value)
             back = values.decode(text)
+            comes_back = is_same(value, back)
         except Exception as error:
             raise self._refused(name, value, values, str(error)) from None
-        if not is_same(value, back):
+        if not comes_back:
             raise self._refused(name, value, values, f"it would come back as {_short(back)}")
         return text
 
@@ -326,15 +327,21 @@ def encode_result(name: str, value: Any) -> bytes:
         NotDurable: JSON cannot hold it.
     """
     try:
-        text = _encode(value)
-        if b"null" in text:
-            json.dumps(msgspec.to_builtins(value, enc_hook=_encoded), allow_nan=False)  # msgspec writes null for nan
+        text = encode_plain(value)
     except Exception as error:
         raise NotDurable(
             f"the result of '{name}', {_short(value)}, cannot be kept: {error}; return what JSON has a form for"
         ) from error
     if len(text) > LARGEST:
         raise NotDurable(f"the result of '{name}' has {len(text):,} bytes; at most {LARGEST:,} can be kept")
+    return text
+
+
+def encode_plain(value: Any) -> bytes:
+    """Return a value as JSON; raises what JSON, or this value, raises if that has no form for it."""
+    text = _encode(value)
+    if b"null" in text:
+        json.dumps(msgspec.to_builtins(value, enc_hook=_encoded), allow_nan=False)  # msgspec writes null for nan
     return text
 
 

@@ -6,10 +6,10 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import attrs
 import msgspec
@@ -18,7 +18,7 @@ from actors import Reply
 from tokengate.durable._codec import LARGEST
 from tokengate.durable._keys import OpenedJournal as _KeyedJournal
 from tokengate.durable._keys import submit_row
-from tokengate.durable._submit import INBOX
+from tokengate.durable._submit import INBOX, Call
 
 T = TypeVar("T")
 
@@ -28,17 +28,6 @@ _AT_ONCE: Final = 1_000  # files of one transaction
 _TICK: Final = 10**8  # nanoseconds in which two changes of a folder may have the same time
 
 _logger = logging.getLogger("tokengate.durable")
-
-
-@attrs.frozen
-class Call:
-    """The text of a file."""
-
-    operation: str
-    arguments: tuple[list[Any], dict[str, Any]]
-    key: str
-    priority: int = 0
-    tags: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -117,7 +106,7 @@ class Inbox:
                 call = self._read(name)
             except FileNotFoundError:  # removed by hand
                 continue
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, RecursionError) as error:
                 bad[name] = str(error)
                 continue
             place, _, _ = call.operation.rpartition(":")

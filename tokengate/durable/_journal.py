@@ -30,7 +30,7 @@ from tokengate._exceptions import JournalFailed, LeftInJournal, NotRecovered
 from tokengate.durable import _states as states
 from tokengate.durable._backlog import COLUMNS, Backlog, Row, operation_named
 from tokengate.durable._checksums import note_corrupt
-from tokengate.durable._codec import Codec
+from tokengate.durable._codec import LARGEST, Codec
 from tokengate.durable._due import Due
 from tokengate.durable._keys import Tokens, submit_row
 from tokengate.durable._record import Record
@@ -243,9 +243,15 @@ class OpenJournal:
         record = Record(self, self.run << 40 | token.id, idempotent=place.is_idempotent(token._call))
         record.fresh = True
         record.due, also = self.due.of_new(token, record.number)
-        tags = msgspec.json.encode(dict(token.tags)).decode() if token.tags else "{}"
+        try:
+            tags = msgspec.json.encode(dict(token.tags)).decode() if token.tags else "{}"
+            key = None if key is None else str(key)
+            if key is not None:
+                key.encode()
+        except UnicodeError as error:
+            raise NotDurable(f"{token._describe()} has a key or tags that have no form on disk: {error}") from None
         row = (
-            record.number, name, place.path, None if key is None else str(key), fair_text(token), text, 0,
+            record.number, name, place.path, key, fair_text(token), text, 0,
             token.priority, tags, None if parent is None else self._uid_of(parent), None,
             self.transactions.number_of(token), record.due, self.due.deadline_of(token),
             states.QUEUED if record.due is None else states.DELAYED, 0, 0, self.wall(),
@@ -527,7 +533,7 @@ class OpenJournal:
             self._end_later(record, token, self._why_left(record))
             return
         dead = None if state in (TokenState.COMPLETED, TokenState.TERMINATED) else 1
-        text = None if error is None else f"{type(error).__name__}: {error}"
+        text = None if error is None else _text_of(error)
         also: Also = ()
         if record.saved is not None and not self.system.is_sealed(token):
             also = self._states.commit(token.actor, record.number, record.saved)
@@ -678,6 +684,15 @@ class OpenJournal:
         for token in self.system.live.values():
             token._callbacks = None  # they belong to threads and loops of the parent
         self.abandon()
+
+
+def _text_of(error: BaseException) -> str:
+    """Return the class and the text of an error of user code, as far as it has one that can be written."""
+    try:
+        text = str(error)[:LARGEST].encode(errors="backslashreplace").decode()
+    except Exception as raised:
+        text = f"its text cannot be made: {type(raised).__name__}"
+    return f"{type(error).__name__}: {text}"
 
 
 def _set_state(uids: Sequence[int], before: int, state: int, db: sqlite3.Connection) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import attrs
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from actors import NotDurable
 from tokengate._exceptions import BadStateDirectory
 from tokengate.durable import _states as states
-from tokengate.durable._codec import LARGEST
+from tokengate.durable._codec import LARGEST, encode_plain
 from tokengate.durable._store import DATABASE, reader
 
 INBOX: Final = "inbox"
@@ -31,6 +31,17 @@ WITH RECURSIVE named(operation) AS (
 SELECT uid, operation, key, state, attempts, accepted, ended, result, error FROM tokens
 JOIN named USING (operation) WHERE key = ? ORDER BY uid DESC LIMIT 1
 """
+
+
+@attrs.frozen
+class Call:
+    """The text of a file of the inbox."""
+
+    operation: str
+    arguments: tuple[list[Any], dict[str, Any]]
+    key: str
+    priority: Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)] = 0
+    tags: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -76,7 +87,7 @@ class Submitter:
             raise BadStateDirectory(str(self._directory), "it has no journal", remedy)
 
     def submit(
-        self, operation: str, /, *args: Any, key: str | None = None, priority: int = 0,
+        self, operation: str, /, *args: Any, key: str | int | None = None, priority: int = 0,
         tags: Mapping[str, str] | None = None, **kwargs: Any,
     ) -> str:  # fmt: skip
         """Write a call, and return its key when it is on disk; the gate takes it within 0.1 seconds, or once it opens.
@@ -92,16 +103,16 @@ class Submitter:
             kwargs: arguments by keyword.
 
         Raises:
-            NotDurable: an argument has no form in JSON, or they are too large.
+            NotDurable: an argument, or an option, has no form in JSON; or they are too large.
             OSError: it cannot be written; nothing was submitted.
         """
         name = f"{time.time_ns():020}-{secrets.token_hex(8)}"
-        call = {"operation": operation, "arguments": [args, kwargs], "key": key or name, "priority": priority,
-                "tags": dict(tags or {})}  # fmt: skip
+        key = name if key is None or key == "" else str(key)
         try:
-            text = msgspec.json.encode(call)
-        except (TypeError, ValueError) as error:
-            raise NotDurable(f"arguments of '{operation}' have no form in JSON: {error}") from error
+            text = encode_plain(Call(operation, (list(args), kwargs), key, priority, tags or {}))
+            msgspec.json.decode(text, type=Call)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise NotDurable(f"arguments of '{operation}', or its options, have no form in JSON: {error}") from error
         if len(text) > LARGEST:
             raise NotDurable(f"arguments of '{operation}' have {len(text):,} bytes; at most {LARGEST:,} can be kept")
         fresh, new = self._inbox / "tmp", self._inbox / "new"
@@ -118,7 +129,7 @@ class Submitter:
             (fresh / name).unlink(missing_ok=True)
             raise
         sync_folder(new)
-        return key or name
+        return key
 
     def look(self, key: str) -> Submitted | None:
         """Return the row with a key; None if the gate has not taken the call yet, or has removed the row.

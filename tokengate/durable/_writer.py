@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
-from actors import Reply
+from actors import NotDurable, Reply
 from actors.lowlevel import DaemonThread, waking_together
 from tokengate._exceptions import JournalFailed, JournalFull
 from tokengate.durable._codec import checksum
@@ -32,6 +32,7 @@ _PAUSE: Final = 1.0  # seconds between two attempts on a full disk
 
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _PASSING: Final = (*_FULL, sqlite3.SQLITE_BUSY)
+_OF_VALUES: Final = (UnicodeError, OverflowError, sqlite3.DataError)
 
 ACCEPT: Final = (
     "INSERT INTO tokens(uid, operation, path, key, fair, arguments, crc, priority, tags, parent, trace, tx, due, "
@@ -224,8 +225,15 @@ class Writer:
                     return self._write(batch)
                 self._next_try = time.monotonic() + _PAUSE
                 return batch
-            self._fail(raised)
-            error = self._failure()
+            if not isinstance(raised, _OF_VALUES):
+                self._fail(raised)
+                error = self._failure()
+            elif len(batch) > 1:  # the others are written
+                half = len(batch) // 2
+                late = self._write(batch[:half])
+                return late + batch[half:] if late else self._write(batch[half:])
+            else:
+                error = NotDurable(f"a value has no form on disk: {raised}")
         with waking_together():
             for write in batch:
                 if write.done is not None:
