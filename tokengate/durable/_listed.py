@@ -24,7 +24,7 @@ _COLUMNS: Final = (
     "uid", "operation", "path", "key", "priority", "tags_text", "due", "state", "attempts", "recoveries", "accepted",
     "ended", "error", "reason", "successor", "whole",
 )  # fmt: skip
-_SELECT: Final = f"SELECT {', '.join(_COLUMNS[:-1]).replace('tags_text', 'tags')}, {WHOLE} FROM tokens"
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS[:-1]).replace('tags_text', 'tags')}"
 
 
 @attrs.define(slots=False)
@@ -32,7 +32,7 @@ class Listed:
     """A row of tokens; what is not in it is None.
 
     Attributes:
-        whole: whether it has the bits that were written.
+        whole: whether it has the bits that were written; True of a list of all tokens, which does not look.
     """
 
     uid: int
@@ -157,7 +157,8 @@ def listed(
             fitting = {state for state, name in enumerate(states.NAMES) if part.fits(name)}
             some = fitting if min(fitting, default=states.COMPLETED) >= states.COMPLETED else {*range(4), *fitting}
             wanted.append(f"state IN ({', '.join(map(str, some))})")
-    rows = db.execute(f"{_SELECT} WHERE {' AND '.join(wanted)} ORDER BY uid DESC", values)
+    bits = WHOLE if dead or values else "TRUE"  # which takes a while for many rows, and few ask for it
+    rows = db.execute(f"{_SELECT}, {bits} FROM tokens WHERE {' AND '.join(wanted)} ORDER BY uid DESC", values)
     for row in rows:
         one = Listed(*row)
         if one.uid in parked and one.state < states.COMPLETED:

@@ -189,7 +189,7 @@ class _ClosedJournal:
 class _ClosedAnswers(JournalAnswers):
     """The answers about a journal that no gate has open."""
 
-    def _shows(self, _path: str) -> bool:
+    def _shows(self, path: str) -> bool:  # noqa: ARG002  # as its base
         """Tell whether the caller may see the arguments of all tokens: which operations show theirs is not on disk."""
         here: Any = admission()
         scope = here.scope("arguments")
