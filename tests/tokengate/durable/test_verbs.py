@@ -254,10 +254,10 @@ def test_verbs_take_the_uids_of_tokens_that_are_only_on_disk(
             held.submit(str(ledger), number)
         old, new = uids(directory, 1), uids(directory, 2)
 
-        (ended,) = gate.control.terminate(old[12], reason="not wanted")
+        (ended,) = gate.control.terminate(old[12], reason="not wanted", wait=10)
         (moved,) = gate.control.renice(old[13], 5)
         (tagged,) = gate.control.retag(new[3], {"tenant": "acme"})
-        (planned,) = gate.control.terminate(new[2], dry_run=True)
+        (planned,) = gate.control.terminate(new[2], dry_run=True, wait=10)
         (gone,) = gate.control.terminate("2.999999")
         row = gate.control.describe(new[1]).row
 

@@ -162,7 +162,7 @@ def terminate(reconciler: Reconciler, token: Token[Any], mode: Mode, reason: str
     if process_drain(token) is not None and mode != "cancel":
         kill = reconciler.kill(token, reason)
         return Pending(token, lambda: killed(kill))
-    if reconciler.ask_to_end(token, reason, interrupt=mode != "cancel"):
+    if reconciler.ask_to_end(token, reason, interrupt=mode != "cancel") and token.done():  # else that is being written
         return outcome(token, "terminated", "it never ran")
     interruptible = token._place.properties.interruptible
 
