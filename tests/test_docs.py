@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import runpy
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -83,12 +85,17 @@ def test_the_terms_of_the_glossary_are_sorted_and_unique() -> None:
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
-def test_the_code_on_a_page_prints_what_stands_below_it(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The blocks run in their order, as if typed into one session; a block of text right below is what one prints."""
-    session: dict[str, object] = {"__name__": "page"}
+def test_the_code_on_a_page_prints_what_stands_below_it(
+    page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The blocks run in their order, as if typed into one module; a block of text right below is what one prints."""
+    session = ModuleType("page")
+    if page.name == "durability.md":  # whose operations are found by their module
+        monkeypatch.setitem(sys.modules, "page", session)
+    monkeypatch.chdir(tmp_path)
     with _handlers_restored():
         for code, _, text in re.findall(r"```python\n(.*?)```\n(\n```text\n(.*?)```)?", page.read_text(), re.DOTALL):
-            exec(compile(code, str(page), "exec"), session)
+            exec(compile(code, str(page), "exec"), vars(session))
 
             assert capsys.readouterr().out == text
 
