@@ -61,28 +61,28 @@ class Disk(Base):
     pass
 
 
-class Journal(Base):
+class Diary(Base):
     needs = (Disk,)
 
 
 class Report(Base):
-    needs = (Disk, Journal)
+    needs = (Disk, Diary)
 
 
 def test_actors_of_plugins_run_around_control_and_the_children_of_the_gate() -> None:
     """They start first, each after those that its plugin needs, and stop last, in reverse."""
     notes: list[str] = []
     child = ChildSpec("child", Noting, args=("child", notes))
-    with Gate("shop", plugins=[Journal(notes), Disk(notes)], children=[child], control_socket=False) as gate:
-        assert gate.find("$system/plugins/journal").is_alive()
+    with Gate("shop", plugins=[Diary(notes), Disk(notes)], children=[child], control_socket=False) as gate:
+        assert gate.find("$system/plugins/diary").is_alive()
         assert [row.path for row in gate.control.tree(system=True)][-4:] == [
             "$system/plugins",
             "$system/plugins/disk",
-            "$system/plugins/journal",
+            "$system/plugins/diary",
             "$system/control",
         ]
 
-    assert notes == ["start Disk", "start Journal", "start child", "stop child", "stop Journal", "stop Disk"]
+    assert notes == ["start Disk", "start Diary", "start child", "stop child", "stop Diary", "stop Disk"]
 
 
 def test_a_plugin_that_another_one_needs_is_added_with_its_defaults() -> None:
@@ -91,14 +91,14 @@ def test_a_plugin_that_another_one_needs_is_added_with_its_defaults() -> None:
     with Gate("shop", plugins=[report], control_socket=False) as gate:
         assert gate.plugin(Report) is report
         assert gate.plugin(Disk).notes == ["start Disk"]
-        assert gate.plugin(Journal).gate is gate
+        assert gate.plugin(Diary).gate is gate
 
 
 def test_a_plugin_that_is_not_there_is_an_error_that_names_it() -> None:
     with Gate("shop", plugins=[Disk()], control_socket=False) as gate, pytest.raises(UnknownPlugin) as raised:
-        gate.plugin(Journal)
+        gate.plugin(Diary)
 
-    assert str(raised.value) == "gate 'shop' has no Journal; open it with plugins=[Journal(...)]"
+    assert str(raised.value) == "gate 'shop' has no Diary; open it with plugins=[Diary(...)]"
 
 
 class Mine(Disk):
@@ -131,7 +131,7 @@ Hen.needs = (Egg,)
         ([Disk], "Disk is a class; give an object: Disk()"),
         ([5], "5 is no plugin; give an object of a class derived from `Plugin`"),
         (Disk(), "it must be a list of plugins"),
-        ([Disk(), Journal(), Disk()], "Disk and Disk are of one class; give only one of them"),
+        ([Disk(), Diary(), Disk()], "Disk and Disk are of one class; give only one of them"),
         ([Disk(), Mine()], "Disk and Mine are of one class; give only one of them"),
         ([Hen()], "they need each other in a circle: Hen -> Egg -> Hen; take one out of `needs`"),
         ([Needy()], "Needy needs Archive, which has no defaults"),
@@ -184,10 +184,10 @@ def test_a_plugin_that_does_not_start_makes_opening_fail(opened: Callable[[Gate]
     notes: list[str] = []
     gate = Gate(
         "shop",
-        plugins=[Disk(notes), Journal(notes, fails=True)],
+        plugins=[Disk(notes), Diary(notes, fails=True)],
         children=[ChildSpec("child", Noting, args=("child", notes))],
     )
-    with pytest.raises(StartFailed, match=r"'\$system/plugins/journal' .* did not start: RuntimeError\('no disk'\)"):
+    with pytest.raises(StartFailed, match=r"'\$system/plugins/diary' .* did not start: RuntimeError\('no disk'\)"):
         opened(gate)
 
     assert notes == ["start Disk", "stop Disk"]
@@ -200,13 +200,13 @@ def test_plugins_are_stopped_in_order_when_a_child_of_the_gate_does_not_start(op
     notes: list[str] = []
     gate = Gate(
         "shop",
-        plugins=[Journal(notes), Disk(notes)],
+        plugins=[Diary(notes), Disk(notes)],
         children=[ChildSpec("child", Noting, args=("child", notes, True))],
     )
     with pytest.raises(StartFailed, match="no disk"):
         opened(gate)
 
-    assert notes == ["start Disk", "start Journal", "stop Journal", "stop Disk"]
+    assert notes == ["start Disk", "start Diary", "stop Diary", "stop Disk"]
 
 
 class Interrupting(CpuActor):
