@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -33,8 +32,7 @@ from tokengate.durable._checksums import WHOLE
 from tokengate.durable._record import Record
 from tokengate.durable._resumed import end_if_late, resume
 from tokengate.gate._operation_table import OperationTable
-from tokengate.operations._functions import found_at
-from tokengate.operations._operation import operation_in
+from tokengate.operations._operation import operation_named
 
 _logger = logging.getLogger("tokengate.durable")
 
@@ -42,12 +40,6 @@ _KEPT: Final = 1_000  # tokens on disk only that operators have asked for
 _MOST: Final = 1_000_000  # tokens on disk, before the overflow of their mailbox decides
 _AT_ONCE: Final = 512  # rows that are read before their tokens are queued
 _AGAIN_SECONDS: Final = 1.0  # after which rows are read again that could not be
-
-
-def operation_named(name: str) -> Any:
-    """Return the operation with a name, `module:qualified name`, or None; no module is imported."""
-    module, _, qualified = name.partition(":")
-    return operation_in(found_at(module, qualified)) if module in sys.modules else None
 
 
 class Row(NamedTuple):

@@ -15,13 +15,13 @@ from actors.lowlevel import ActorPlace
 from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Refused
 from tokengate.durable import _kinds as k
-from tokengate.durable._backlog import operation_named
 from tokengate.durable._codec import Codec
 from tokengate.durable._keys import submit_row
 from tokengate.durable._listed import Listed
 from tokengate.durable._record import number_of, text_of
 from tokengate.durable._steps import WITHIN, shown
 from tokengate.durable._verbs import JournalAnswers
+from tokengate.operations._operation import operation_named
 
 _STEPS = "SELECT name, nth, seq, crc IS checksum(uid, name, nth, seq, value) FROM steps WHERE uid = ? ORDER BY seq"
 _TAKE_OVER = (

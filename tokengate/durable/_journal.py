@@ -28,7 +28,7 @@ from actors.lowlevel import (
 )
 from tokengate._exceptions import JournalFailed, LeftInJournal, NotRecovered
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import COLUMNS, Backlog, Row, operation_named
+from tokengate.durable._backlog import COLUMNS, Backlog, Row
 from tokengate.durable._checksums import note_corrupt
 from tokengate.durable._codec import LARGEST, Codec
 from tokengate.durable._due import Due
@@ -41,6 +41,7 @@ from tokengate.durable._store import reader
 from tokengate.durable._ticker import Ticker
 from tokengate.durable._transactions import DurableTransactions, is_compensation
 from tokengate.durable._writer import ACCEPT, BEGIN, CHANGE, END, Also, Write, Writer
+from tokengate.operations._operation import operation_named
 from tokengate.operations._options import durable_names
 
 T = TypeVar("T")

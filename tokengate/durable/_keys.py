@@ -27,11 +27,12 @@ from actors import (
 from actors.lowlevel import DurableToken, Properties, loop_here, make_token
 from tokengate._exceptions import NotRecovered
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import COLUMNS, Backlog, Row, operation_named
+from tokengate.durable._backlog import COLUMNS, Backlog, Row
 from tokengate.durable._codec import Codec, checksum
 from tokengate.durable._record import Keeper, Record, number_of, text_of
 from tokengate.durable._run import Run
 from tokengate.durable._writer import ACCEPT
+from tokengate.operations._operation import operation_named
 
 RECOVERY_REASONS: Final = ("may_have_run", "poison", "corrupt")
 """Why tokens do not run again after the death of their process."""

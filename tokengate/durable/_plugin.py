@@ -176,7 +176,8 @@ class Journal(Plugin):
         if trouble := self._journal.trouble:
             return (HealthPart("journal", "failed", None, trouble),)
         parked = len(self._journal.parked)
-        why = f"{parked:,} tokens cannot run here: 'tokengate durable-tokens state=parked'" if parked else ""
+        some = "1 token" if parked == 1 else f"{parked:,} tokens"
+        why = f"{some} cannot run here: 'tokengate durable-tokens state=parked'" if parked else ""
         return (HealthPart("journal", "degraded" if parked else "ok", None, why),)
 
     def child(self, _gate: Any, /) -> ChildSpec:

@@ -15,10 +15,9 @@ import msgspec
 from actors import NotDurable
 from tokengate._exceptions import BadPolicy
 from tokengate.control._units import seconds_in
-from tokengate.durable._backlog import operation_named
 from tokengate.durable._codec import Codec
 from tokengate.durable._schedule_times import Catchup, Overlap, Times, check_cron, instant_of
-from tokengate.operations._operation import operation_in
+from tokengate.operations._operation import operation_in, operation_named
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 

@@ -21,12 +21,13 @@ from tokengate.control._exceptions import BadRequest
 from tokengate.control._units import seconds_in
 from tokengate.durable import _kinds as k
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import COLUMNS, Row, operation_named
+from tokengate.durable._backlog import COLUMNS, Row
 from tokengate.durable._checksums import whole
 from tokengate.durable._journal import OpenJournal
 from tokengate.durable._record import text_of
 from tokengate.durable._schedule import Schedule
 from tokengate.durable._schedule_times import decide, stamp
+from tokengate.operations._operation import operation_named
 from tokengate.policy._policies import PlaceName
 
 T = TypeVar("T")

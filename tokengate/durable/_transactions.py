@@ -15,12 +15,12 @@ import msgspec
 from actors import NotDurable, Reply, Token, TokenRejected, TokenState, current_token
 from actors.lowlevel import DurableToken
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import operation_named
 from tokengate.durable._checksums import WHOLE, whole
 from tokengate.durable._codec import Codec, encode_result
 from tokengate.durable._keys import OpenedJournal, submit_row
 from tokengate.durable._record import text_of
 from tokengate.durable._writer import Also, Write
+from tokengate.operations._operation import operation_named
 from tokengate.policy._attempt import End
 from tokengate.policy._transaction import Kept, Member, State, Transaction, entered
 from tokengate.policy._undo import Done, Undo

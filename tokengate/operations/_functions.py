@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial, update_wrapper
@@ -87,9 +88,21 @@ def _named(function: object) -> Any:
 def found_at(module: str, name: str) -> Any:
     """Return the object at a dotted name of a module; None if there is none, or the module cannot be imported."""
     try:
-        found: Any = importlib.import_module(module)
+        importlib.import_module(module)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return loaded_at(module, name)
+
+
+def loaded_at(module: str, name: str) -> Any:
+    """Return the object at a dotted name of a module that has been imported, or is being; None if there is none.
+
+    The call does not wait for the import, as one of the module would.
+    """
+    found: Any = sys.modules.get(module)
+    try:
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError):
+    except (ImportError, AttributeError):
         return None
     return found

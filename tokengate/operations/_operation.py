@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import datetime
@@ -37,6 +36,7 @@ from tokengate.operations._functions import (
     found_at,
     is_coroutine_function,
     is_generator_function,
+    loaded_at,
     name_of,
     qualified_name_of,
 )
@@ -811,14 +811,14 @@ def _serves(one: _Operation[..., Any], operation: _Operation[..., Any]) -> bool:
     return one._spec is operation._spec and one._policy == operation._policy
 
 
-def _imported_operation(name: str) -> _Operation[..., Any] | None:
-    """Return the operation with a name, `module:qualified name`, if this process has imported the module."""
+def operation_named(name: str) -> _Operation[..., Any] | None:
+    """Return the operation with a name, `module:qualified name`, or None; no module is imported, nor waited for."""
     module, _, qualified = name.partition(":")
-    return operation_in(found_at(module, qualified)) if module in sys.modules else None
+    return operation_in(loaded_at(module, qualified))
 
 
 carried_as[_Operation] = _carry_operation
-operation_finders.append(_imported_operation)
+operation_finders.append(operation_named)
 
 
 def _exhaust(steps: Generator[Any, Any, T]) -> T:

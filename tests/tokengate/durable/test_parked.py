@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,19 @@ pytestmark = pytest.mark.usefixtures("programs")
 Until = Callable[[Callable[[], object]], None]
 
 ONE = "def charge(order: int) -> int: return order"
+IMPORTED = """
+from threading import Thread
+from tokengate import token
+from tokengate.operations._operation import operation_named
+
+@token(durable=True, idempotent=True)
+def charge(order: int) -> int: return order
+
+found = []
+thread = Thread(target=lambda: found.append(operation_named(f"{__name__}:charge")), daemon=True)
+thread.start()
+thread.join(10.0)
+"""
 TWO = "def charge(order: int, amount: int) -> int: return order * amount"
 
 
@@ -120,3 +134,18 @@ def test_options_are_checked(options: Any) -> None:
     """The error names option and remedy."""
     with pytest.raises(ValueError, match=f"{next(iter(options))} of the journal"):
         Journal("/nowhere", **options)
+
+
+def test_an_operation_of_a_module_that_is_being_imported_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may open its gate in its module: the threads of the journal do not wait until that is imported."""
+    name = "shop_that_opens"
+    (tmp_path / f"{name}.py").write_text(IMPORTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        module = importlib.import_module(name)
+    finally:
+        sys.modules.pop(name, None)
+
+    assert [module.charge] == module.found
