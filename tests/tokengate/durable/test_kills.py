@@ -23,7 +23,7 @@ Until = Callable[[Callable[[], bool]], None]
 pytestmark = pytest.mark.usefixtures("programs")
 
 PARTS = 2
-KILLS = int(os.environ.get("TOKENGATE_KILLS", 10_000 if TORTURE else 20 if IN_CI else 2)) // PARTS
+KILLS = int(os.environ.get("TOKENGATE_KILLS", "10000" if TORTURE else "20" if IN_CI else "2")) // PARTS
 """Of each part; CI has a job of its own with 500 in all."""
 
 PROGRAM = """
