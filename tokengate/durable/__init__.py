@@ -9,6 +9,7 @@
 #   _fork.py      new tokens from a step of an old one on
 #   _step.py      `step`
 #   _steps.py     the steps of one run of a token
+#   _ports.py     the journal, as its parts use it
 #   _record.py    what is kept of one token, and what it asks of the journal
 #   _codec.py     arguments and results as JSON
 #   _keys.py      rows by uid and by key: made in the journal, attached to

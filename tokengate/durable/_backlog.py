@@ -166,7 +166,7 @@ class Backlog:
                 row = db.execute(
                     f"SELECT {COLUMNS} FROM tokens WHERE state IN (1, 2) AND path = ? LIMIT 1", (one,)
                 ).fetchone()
-                place = None if row is None else self.target(Row._make(row))[0]
+                place = None if row is None else self.target(row[1], row[2])[0]
                 if place is not None:
                     self.expect(place)
                     self.room_in(place)
@@ -260,7 +260,7 @@ class Backlog:
         return place.actor_class if isinstance(place, ActorPlace) else None
 
     def _made(self, row: Row) -> DurableToken[Any] | None:
-        place, name, call = self.target(row)
+        place, name, call = self.target(row.operation, row.path)
         if place is None:
             return None
         token = place.token(name, call, (), {}, row.priority, msgspec.json.decode(row.tags))
@@ -288,19 +288,24 @@ class Backlog:
         self._join(token, row)
         return token
 
-    def target(self, row: Row) -> tuple[Place | None, str, Any]:
-        """Return the place of a row, None if it is unknown here, and the name and the call of its token there."""
-        name, operation = row.operation.partition(":")[2], operation_named(row.operation)
+    def target(self, name: str, path: str) -> tuple[Place | None, str, Any]:
+        """Return the place of a row, None if it is unknown here, and the name and the call of its token there.
+
+        Args:
+            name: of what it calls, on disk.
+            path: of its place when it was accepted.
+        """
+        operation, method = operation_named(name), name.rpartition(":")[2]
         if operation is not None:
             own = self._places[operation._spec]
             with suppress(BadOperation):  # operators have moved it to another affinity, which it may not have any more
-                if row.path.startswith(f"{own.path}@"):
-                    own = self._places.with_affinity(own, row.path.rpartition("@")[2])
+                if path.startswith(f"{own.path}@"):
+                    own = self._places.with_affinity(own, path.rpartition("@")[2])
             return own, operation._name, operation._function
-        place = self._system.place_at(row.path)
+        place = self._system.place_at(path)
         if not isinstance(place, ActorPlace):
             return None, "", None
-        return place, f"{place.actor_class.__name__}.{name}", None if name == "on_receive" else (name,)
+        return place, f"{place.actor_class.__name__}.{method}", None if method == "on_receive" else (method,)
 
     def _passes_door(self, token: DurableToken[Any]) -> bool:
         """Hold a token to the policy of its place; return False if that has ended it."""

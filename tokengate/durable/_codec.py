@@ -154,6 +154,11 @@ class Codec:
         self._positional = positional
         self._sure = [self._values[key].sure for key in positional]
 
+    @property
+    def names(self) -> list[str]:
+        """The names of its parameters."""
+        return list(self._signature.parameters)
+
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Return a call as JSON.
 

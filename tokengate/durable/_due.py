@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from actors import ActorSystem, Reply
+from actors import Reply
 from actors.lowlevel import ActorPlace, DurableToken, place_of
 from tokengate._exceptions import JournalFailed
-from tokengate.durable._backlog import COLUMNS, Backlog, Row
-from tokengate.durable._record import Keeper, Record
+from tokengate.durable._backlog import COLUMNS, Row
+from tokengate.durable._ports import OpenedJournal
+from tokengate.durable._record import Record
 from tokengate.durable._snooze import Snooze
-from tokengate.durable._ticker import Ticker
-from tokengate.durable._writer import Also, Write, Writer
+from tokengate.durable._writer import Also, Write
 from tokengate.policy._governed import Governed
 from tokengate.policy._policies import policies_of
 from tokengate.policy._rules import Moment
@@ -27,36 +27,6 @@ _JUMP: Final = 0.5  # seconds, at least, by which the wall clock is changed when
 _DUE: Final = f"SELECT {COLUMNS} FROM tokens WHERE state = 0 AND due <= ? ORDER BY due LIMIT {_AT_ONCE}"
 _COME: Final = "UPDATE tokens SET state = 1, due = NULL WHERE uid = ?"
 _PUT_OFF: Final = "UPDATE tokens SET state = ?, due = ?, delayed = 1, attempts = ? WHERE uid = ? AND state IN (1, 2)"
-
-
-class OpenedJournal(Keeper, Protocol):
-    """The open journal, as tokens are put off in it."""
-
-    backlog: Backlog
-    is_closing: bool
-    system: ActorSystem
-    ticker: Ticker
-    writer: Writer
-
-    def wall(self) -> float:
-        """Return the wall time."""
-        ...
-
-    def boot_clock(self) -> float:
-        """Return seconds that go on while the machine sleeps, whatever is done to the wall clock."""
-        ...
-
-    def offer(self, row: Row, /) -> bool:
-        """Put the token of a queued row into its mailbox."""
-        ...
-
-    def later(self, function: Callable[..., object], /, *args: Any) -> None:
-        """Call a function on the thread on which tokens end."""
-        ...
-
-    def leave_behind(self, token: DurableToken[Any], /) -> None:
-        """End the object of a token that goes on at the next opening."""
-        ...
 
 
 class Due:

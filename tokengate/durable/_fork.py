@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import msgspec
 
 from actors import NotDurable
-from actors.lowlevel import ActorPlace
 from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Refused
 from tokengate.durable import _kinds as k
 from tokengate.durable._codec import Codec
 from tokengate.durable._keys import submit_row
 from tokengate.durable._listed import Listed
+from tokengate.durable._ports import OpenedJournal
 from tokengate.durable._record import number_of, text_of
 from tokengate.durable._steps import WITHIN, shown
 from tokengate.durable._verbs import JournalAnswers
-from tokengate.operations._operation import operation_named
 
 _STEPS = "SELECT name, nth, seq, crc IS checksum(uid, name, nth, seq, value) FROM steps WHERE uid = ? ORDER BY seq"
 _TAKE_OVER = (
@@ -31,7 +28,15 @@ _TAKE_OVER = (
 
 
 class ForkAnswers(JournalAnswers):
-    """The answers about a journal, with that of `durable-token fork`."""
+    """The answers about a journal, with that of `durable-token fork`.
+
+    Args:
+        journal: the journal, which a gate has open.
+    """
+
+    def __init__(self, journal: OpenedJournal) -> None:
+        super().__init__(journal)
+        self._opened = journal
 
     async def fork_durable_token(self, message: k.ForkDurableToken) -> k.DurableTokenRow:
         try:
@@ -50,8 +55,7 @@ class ForkAnswers(JournalAnswers):
         admission().reach(row.place)
         arguments = await self._read(partial(_arguments_of, row.uid))
         if message.set:
-            function, bound = self._called(row)
-            arguments = await self._run(partial(_with, row.operation, function, bound, arguments, message.set))
+            arguments = await self._run(partial(_with, self._codec_of(row), arguments, message.set))
         new = await self._journal.call(partial(self._fork, row, arguments, _path_of(message.from_)))
         await self._run(partial(self._journal.offer_new, [new]))
         return (await self._listed(text_of(new), 1))[0].token_row()
@@ -78,24 +82,22 @@ class ForkAnswers(JournalAnswers):
         db.executemany(_TAKE_OVER, [(new, row.uid, path, number) for path, number, _ in taken])
         return new
 
-    def _called(self, row: Listed) -> tuple[Callable[..., Any], bool]:
-        """Return the function that a row calls, and whether that is a method of an actor.
+    def _codec_of(self, row: Listed) -> Codec:
+        """Return what encodes the calls of a row.
 
         Raises:
-            BadRequest: it is not known here.
+            BadRequest: what it calls is not known here.
             Refused: the caller may not see its arguments.
         """
-        operation, place = operation_named(row.operation), self._journal.system.place_at(row.path)
-        function: Any = None if operation is None else operation._function
-        if operation is not None:
-            place = self._journal.gate._operations[operation._spec]
-        elif isinstance(place, ActorPlace):
-            function = getattr(place.actor_class, row.operation.rpartition(":")[2], None)
-        if function is None or place is None:
+        place, _, call = self._opened.backlog.target(row.operation, row.path)
+        if place is None:
             raise BadRequest(f"'{row.operation}' is not known here, so its arguments cannot be set")
         if not admission().shows_place(place):
             raise Refused(f"you need the right 'arguments' for '{row.path}' to set some of them")
-        return function, operation is None
+        try:
+            return self._opened.codec(row.operation, place, call)
+        except msgspec.ValidationError as error:
+            raise BadRequest(f"arguments of '{row.operation}' cannot be set: {error}") from None
 
 
 def _arguments_of(uid: int, db: sqlite3.Connection) -> bytes:
@@ -115,18 +117,16 @@ def _path_of(text: str) -> tuple[str, int]:
     return path, nth
 
 
-def _with(
-    operation: str, function: Callable[..., Any], bound: bool, arguments: bytes, changes: Mapping[str, str]
-) -> bytes:
+def _with(codec: Codec, arguments: bytes, changes: Mapping[str, str]) -> bytes:
     """Return the arguments of a call with other values for some; each is JSON, or else a text.
 
     Raises:
         BadRequest: there is no such argument, or it does not fit.
     """
-    codec, names = Codec(operation, function, bound=bound), list(inspect.signature(function).parameters)[bound:]
+    names = codec.names
     for name, text in changes.items():
         if name not in names:
-            raise BadRequest(f"'{operation}' has no argument '{name}'; it has {', '.join(names) or 'none'}")
+            raise BadRequest(f"'{codec.name}' has no argument '{name}'; it has {', '.join(names) or 'none'}")
         arguments = _with_one(codec, names.index(name), name, arguments, text)
     return arguments
 

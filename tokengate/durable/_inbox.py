@@ -6,21 +6,16 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 import attrs
 import msgspec
 
-from actors import Reply
 from tokengate.durable._codec import LARGEST
-from tokengate.durable._keys import OpenedJournal as _KeyedJournal
 from tokengate.durable._keys import submit_row
+from tokengate.durable._ports import OpenedJournal
 from tokengate.durable._submit import INBOX, Call
-
-T = TypeVar("T")
 
 SECONDS: Final = 0.1
 """Between two looks."""
@@ -43,21 +38,6 @@ class InboxRefused:
     gate: str
     file: str
     why: str
-
-
-class OpenedJournal(_KeyedJournal, Protocol):
-    """The open journal, as the inbox uses it."""
-
-    @property
-    def directory(self) -> Path: ...
-
-    def call(self, function: Callable[[sqlite3.Connection], T], /) -> Reply[T]:
-        """Have a function called within a transaction of the writer."""
-        ...
-
-    def offer_new(self, uids: Sequence[int], /) -> None:
-        """Offer the rows with these uids that are queued."""
-        ...
 
 
 class Inbox:

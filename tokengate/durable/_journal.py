@@ -48,6 +48,7 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("tokengate.durable")
 
+_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _SECONDS: Final = 1.0  # for which closing waits for a thread that reads
 
 _AT_ONCE: Final = 256  # ends, after which the tasks that wait for them are woken
@@ -192,7 +193,7 @@ class OpenJournal:
 
     def boot_clock(self) -> float:
         """Return the seconds since the machine was started, with those that it slept."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.clock_gettime(_BOOT_CLOCK)
 
     def call(self, function: Callable[[sqlite3.Connection], T]) -> Reply[T]:
         """Have a function called by the writer within its transaction; see `Writer.call`."""
@@ -275,7 +276,7 @@ class OpenJournal:
     def _call_of(self, token: Token[Any], place: Place) -> tuple[str, Codec]:
         """Return the name of what a token calls, and what encodes its arguments."""
         name = operation_of(token)
-        codec = self.codec(name, token)
+        codec = self.codec(name, place, token._call)
         if not isinstance(place, ActorPlace):
             self._operations[place] = name, codec
         return name, codec
@@ -285,7 +286,7 @@ class OpenJournal:
         if is_compensation(row.key):
             (text,), _ = msgspec.json.decode(row.arguments, type=tuple[tuple[msgspec.Raw], dict[str, Any]])
             return (self.transactions.done_of(bytes(text), self._codec_of),), {}
-        return self.codec(row.operation, token).decode(row.arguments)
+        return self.codec(row.operation, place_of(token), token._call).decode(row.arguments)
 
     def _join(self, token: DurableToken[Any], row: Row) -> None:
         if row.tx is not None:
@@ -298,10 +299,11 @@ class OpenJournal:
             codec = self._codecs[name] = Codec(name, operation._function)
         return codec
 
-    def codec(self, name: str, token: Token[Any]) -> Codec:
+    def codec(self, name: str, place: Place, call: Any) -> Codec:
+        """Return what encodes and decodes the calls with a name on disk, and their results; see `codec_of`."""
         codec = self._codecs.get(name)
         if codec is None:
-            codec = self._codecs[name] = codec_of(name, token)
+            codec = self._codecs[name] = codec_of(name, place, call)
         return codec
 
     # Rows
@@ -715,14 +717,13 @@ def function_of(call: Any) -> Any:
     return call.func if isinstance(call, partial) else call  # for a loop of the program
 
 
-def codec_of(name: str, token: Token[Any]) -> Codec:
-    """Return what encodes and decodes the calls of the function that a token calls.
+def codec_of(name: str, place: Place, call: Any) -> Codec:
+    """Return what encodes and decodes the calls of a place, or of a method there.
 
     Raises:
         NotDurable: it is an operation that another process would not find by its name.
         msgspec.ValidationError: the class of the actor has no such method.
     """
-    place, call = place_of(token), token._call
     if isinstance(place, ActorPlace):
         method = method_of(call) or ""
         if not hasattr(place.actor_class, method):

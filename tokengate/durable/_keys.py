@@ -7,8 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -24,12 +23,13 @@ from actors import (
     TokenTerminated,
     WouldBlock,
 )
-from actors.lowlevel import DurableToken, Properties, loop_here, make_token
+from actors.lowlevel import DurableToken, Properties, loop_here, make_token, place_of
 from tokengate._exceptions import NotRecovered
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import COLUMNS, Backlog, Row
-from tokengate.durable._codec import Codec, checksum
-from tokengate.durable._record import Keeper, Record, number_of, text_of
+from tokengate.durable._backlog import COLUMNS, Row
+from tokengate.durable._codec import checksum
+from tokengate.durable._ports import OpenedJournal, StoredJournal
+from tokengate.durable._record import Record, number_of, text_of
 from tokengate.durable._run import Run
 from tokengate.durable._writer import ACCEPT
 from tokengate.operations._operation import operation_named
@@ -39,41 +39,6 @@ RECOVERY_REASONS: Final = ("may_have_run", "poison", "corrupt")
 
 
 _FOUND: Final = "SELECT uid, arguments, operation, state, result, error, reason FROM tokens WHERE"
-
-
-class OpenedJournal(Keeper, Protocol):
-    """The open journal, as its rows are looked up in it."""
-
-    @property
-    def gate(self) -> Any: ...
-
-    @property
-    def system(self) -> ActorSystem: ...
-
-    @property
-    def run(self) -> int: ...
-
-    @property
-    def aliases(self) -> Mapping[str, str]: ...
-
-    @property
-    def tokens(self) -> Tokens: ...
-
-    @property
-    def backlog(self) -> Backlog: ...
-
-    def codec(self, name: str, token: Token[Any], /) -> Codec:
-        """Return what encodes and decodes the calls of an operation, and its results."""
-        ...
-
-    @property
-    def due(self) -> Any:
-        """What looks at the rows that are due later."""
-        ...
-
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Return a connection that reads, for a `with`; not on a loop."""
-        ...
 
 
 def path_of(name: str) -> str:
@@ -101,7 +66,7 @@ def prepare_rows(run: Run, aliases: Mapping[str, str]) -> None:
 
 
 def submit_row(
-    journal: OpenedJournal,
+    journal: StoredJournal,
     db: sqlite3.Connection,
     operation: str,
     arguments: bytes,
@@ -118,7 +83,7 @@ def submit_row(
     After the commit it is offered to its mailbox by `journal.offer`, or when it is due.
 
     Args:
-        journal: the open journal.
+        journal: the journal.
         db: the connection that writes.
         operation: its name, `module:qualified name`.
         arguments: as the codec writes them.
@@ -181,7 +146,7 @@ class Tokens:
         record.number, record.follows, record.found = number, taken is not None, taken
         if taken is None:
             db.execute(ACCEPT, row)
-        elif self._journal.codec(name, token).is_same(text, taken[1]):
+        elif self._journal.codec(name, place_of(token), token._call).is_same(text, taken[1]):
             record.number = taken[0]
             self._follow(token)
         else:
@@ -256,7 +221,7 @@ class Tokens:
     def _standing_for(self, row: Row) -> DurableToken[Any]:
         """Return a token that ends as that of a row does."""
         place: Any
-        place, called, call = self._journal.backlog.target(row)
+        place, called, call = self._journal.backlog.target(row.operation, row.path)
         if place is None:
             place, called, call = Elsewhere(self._journal.system, row.path), row.operation.rpartition(":")[2], ()
         token = make_token(place, called, call, (), {}, row.priority, msgspec.json.decode(row.tags), DurableToken)
@@ -277,7 +242,7 @@ class Tokens:
             value = (
                 msgspec.json.decode(result)
                 if isinstance(token._place, Elsewhere)
-                else self._journal.codec(name, token).decode_result(result)
+                else self._journal.codec(name, place_of(token), token._call).decode_result(result)
             )
             token._finish(state, value)
         else:

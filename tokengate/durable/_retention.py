@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from tokengate._exceptions import JournalFailed
-
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+from tokengate.durable._ports import TimedJournal
 
 SECONDS: Final = 10.0
 """Between two looks."""
@@ -22,18 +19,6 @@ _SAMPLES: Final = 100  # of the wall clock, over the retention
 _OLD: Final = "SELECT uid FROM tokens WHERE ended IS NOT NULL AND dead IS NULL AND ended < ? ORDER BY ended LIMIT ?"
 
 
-class Keeping(Protocol):
-    """The open journal, as rows are removed from it."""
-
-    def wall(self) -> float:
-        """Return the wall time."""
-        ...
-
-    def call(self, function: Callable[[sqlite3.Connection], int], /) -> Any:
-        """Have a function called in the transaction of the writer; returns a reply."""
-        ...
-
-
 class Retention:
     """Removes rows some time after their end, by the time that has passed, however the wall clock was set meanwhile.
 
@@ -43,16 +28,12 @@ class Retention:
     Args:
         journal: the open journal.
         seconds: for which rows are kept.
-        clock: seconds that pass, also while the computer sleeps.
     """
 
-    def __init__(
-        self, journal: Keeping, seconds: float, clock: Callable[[], float] = lambda: time.clock_gettime(_CLOCK)
-    ) -> None:
+    def __init__(self, journal: TimedJournal, seconds: float) -> None:
         self._journal = journal
         self._seconds = seconds
-        self._clock = clock
-        self._opened = clock()
+        self._opened = journal.boot_clock()
         self._wall = journal.wall()  # when it was opened
         # (time, the least wall time until that of the next one), the first of which began before the last `seconds`
         self._samples: deque[tuple[float, float]] = deque()
@@ -60,7 +41,7 @@ class Retention:
 
     def before(self) -> float:
         """Return the wall time before which what has ended is older than the retention."""
-        now, wall, samples = self._clock(), self._journal.wall(), self._samples
+        now, wall, samples = self._journal.boot_clock(), self._journal.wall(), self._samples
         if not samples or now - samples[-1][0] >= self._seconds / _SAMPLES:
             samples.append((now, wall))
         samples[-1] = samples[-1][0], min(wall, samples[-1][1])
@@ -72,7 +53,7 @@ class Retention:
     def look(self) -> None:
         """Remove rows, if it is time to; this does not wait."""
         before = self.before()
-        if self._clock() - self._opened >= _FIRST and not self._removes:
+        if self._journal.boot_clock() - self._opened >= _FIRST and not self._removes:
             self._removes = True
             self._remove(before)
 

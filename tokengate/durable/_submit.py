@@ -17,6 +17,8 @@ from actors import NotDurable
 from tokengate._exceptions import BadStateDirectory
 from tokengate.durable import _states as states
 from tokengate.durable._codec import LARGEST, encode_plain
+from tokengate.durable._files import sync
+from tokengate.durable._record import text_of
 from tokengate.durable._store import DATABASE, reader
 
 INBOX: Final = "inbox"
@@ -128,7 +130,7 @@ class Submitter:
         except BaseException:
             (fresh / name).unlink(missing_ok=True)
             raise
-        sync_folder(new)
+        sync(new)
         return key
 
     def look(self, key: str) -> Submitted | None:
@@ -143,21 +145,9 @@ class Submitter:
             return None
         uid, operation, key, state, attempts, accepted, ended, result, error = row
         value = None if result is None else msgspec.json.decode(result)
-        return Submitted(
-            f"{uid >> 40}.{uid & (1 << 40) - 1}", operation, key, states.NAMES[state], attempts, accepted, ended,
-            value, error,
-        )  # fmt: skip
+        return Submitted(text_of(uid), operation, key, states.NAMES[state], attempts, accepted, ended, value, error)
 
 
 def submit_to(directory: str | os.PathLike[str]) -> Submitter:
     """Return what submits to the journal of a directory, from another process of its user; see `Submitter`."""
     return Submitter(directory)
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when the names in a folder are on disk."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

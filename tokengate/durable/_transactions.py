@@ -17,7 +17,8 @@ from actors.lowlevel import DurableToken
 from tokengate.durable import _states as states
 from tokengate.durable._checksums import WHOLE, whole
 from tokengate.durable._codec import Codec, encode_result
-from tokengate.durable._keys import OpenedJournal, submit_row
+from tokengate.durable._keys import submit_row
+from tokengate.durable._ports import OpenedJournal
 from tokengate.durable._record import text_of
 from tokengate.durable._writer import Also, Write
 from tokengate.operations._operation import operation_named

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 
-from actors import Reply
 from tokengate.control._admission import admission, restricted
 from tokengate.control._exceptions import BadRequest, ControlError, Refused
 from tokengate.control.inspection._off_loop import OffLoop
@@ -24,9 +22,9 @@ from tokengate.control.messages import verb_of
 from tokengate.durable import _kinds as k
 from tokengate.durable import _states as states
 from tokengate.durable._checksums import CHECKED, whole
-from tokengate.durable._keys import OpenedJournal as _Keyed
 from tokengate.durable._keys import submit_row
 from tokengate.durable._listed import Listed, chosen, listed
+from tokengate.durable._ports import StoredJournal
 from tokengate.durable._record import text_of
 from tokengate.durable._store import DATABASE
 
@@ -37,43 +35,6 @@ _CHECK_SECONDS: Final = 600.0
 _AT_ONCE: Final = 1_000  # dead letters of one transaction
 _threads: Final = OffLoop("reading of the journal", 2)
 _PER: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0}
-
-
-class OpenedJournal(_Keyed, Protocol):
-    """The journal, as its rows are looked at and changed."""
-
-    @property
-    def directory(self) -> Path: ...
-
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Return a connection that reads, for a `with`; not on a loop."""
-        ...
-
-    def call(self, function: Callable[[sqlite3.Connection], A], /) -> Reply[A]:
-        """Have a function called within a transaction of the writer."""
-        ...
-
-    def offer_new(self, uids: Sequence[int], /) -> None:
-        """Offer the rows with these uids that are queued."""
-        ...
-
-    def wall(self) -> float:
-        """Return the wall time."""
-        ...
-
-    @property
-    def parked(self) -> Collection[int]:
-        """The uids of rows that cannot run here, beside those that are marked so."""
-        ...
-
-    @property
-    def trouble(self) -> str:
-        """Why nothing can be written, or accepted; empty if all can."""
-        ...
-
-    def in_memory(self) -> int:
-        """Return how many of its tokens are in memory."""
-        ...
 
 
 def answers_of(*rooms: object) -> object:
@@ -89,7 +50,7 @@ class JournalAnswers:
         journal: the journal.
     """
 
-    def __init__(self, journal: OpenedJournal) -> None:
+    def __init__(self, journal: StoredJournal) -> None:
         self._journal = journal
 
     async def journals(self, message: k.Journals) -> tuple[k.JournalRow, ...]:

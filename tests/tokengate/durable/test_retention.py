@@ -25,7 +25,7 @@ class Times:
         self.set_by = 1_800_000_000.0
         self.removed_before: list[float] = []
 
-    def clock(self) -> float:
+    def boot_clock(self) -> float:
         return self.passed
 
     def wall(self) -> float:
@@ -38,7 +38,7 @@ class Times:
 def test_what_has_ended_lately_is_kept_however_the_clock_is_set(seed: int) -> None:
     """A drawn history of ends and of clocks set: nothing is removed within the retention, all is some time after it."""
     draw, times = random.Random(seed), Times()
-    retention = Retention(times, DAY, times.clock)
+    retention = Retention(times, DAY)
     ends: list[tuple[float, float]] = []  # (when, what the wall clock showed)
     for _ in range(2_000):
         times.passed += draw.uniform(0, 600)
@@ -56,7 +56,7 @@ def test_what_has_ended_lately_is_kept_however_the_clock_is_set(seed: int) -> No
 def test_nothing_is_removed_in_the_first_ten_minutes() -> None:
     """So that relays find their keys; what is older than the retention when the journal opens is kept, too."""
     times = Times()
-    retention = Retention(times, 0.0, times.clock)
+    retention = Retention(times, 0.0)
     times.passed += 599
     retention.look()
     times.passed += 2
@@ -101,7 +101,7 @@ def test_removal_goes_on_until_nothing_is_left(tmp_path: Path) -> None:
             token.result(30)
         times = Times()
         times.call = inside.call  # type: ignore[method-assign]
-        retention = Retention(times, 0.0, times.clock)
+        retention = Retention(times, 0.0)
         times.passed += 601
         retention.look()
         inside.call(lambda _: None).result(10)
