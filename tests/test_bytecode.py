@@ -28,6 +28,8 @@ CONTROL = "coroutine of the control actor, on the control loop's thread"
 STREAM = "only the thread of the stream runs it, or that of a reader"
 HOST = "only the thread of the child processes runs it"
 
+JOURNAL = "only a thread of the journal runs it"
+
 # {function: why no signal handler raises in it, or why that does no harm}
 ALLOWED = {
     "Dispatcher._main": "only CPU threads run it",
@@ -51,6 +53,19 @@ ALLOWED = {
     "AuthorityVerbs.wait_approval": CONTROL,
     "Writer._run": "only the thread that writes the audit log runs it",
     "Writer._write": "only the thread that writes the audit log runs it",
+    "DurableMailbox.begin_reading": JOURNAL,
+    "DurableMailbox.come": JOURNAL,
+    "DurableMailbox.end_reading": JOURNAL,
+    "Backlog.waiting": "only threads that close the gate or answer operators run it",
+    "Backlog.look": "only threads of the journal and that of the gate's opening run it",
+    "Backlog.find": "only threads that answer operators run it",
+    "Backlog._read": JOURNAL,
+    "Backlog._waiting": JOURNAL,
+    "begin_run": "only the thread of the gate's opening runs it",
+    "Schedules._running": JOURNAL,
+    "Ticker._due": JOURNAL,
+    "Writer._next": JOURNAL,
+    "Writer._commit": JOURNAL,
     "HealthVerb._look_at_plugin": CONTROL,
     "Queued._run": STREAM,
     "Writer._put": STREAM,

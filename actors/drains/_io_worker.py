@@ -368,11 +368,15 @@ class IoWorker(Runner):
         begun = token.beginning()
         return self._begin(token, now) if begun is None else self._begin_after(token, begun)
 
+    @staticmethod
+    async def _await_beginning(token: DurableToken[Any], begun: Reply[None] | None) -> None:
+        while begun is not None:
+            await begun.wait()
+            begun = token.beginning()
+
     async def _begin_after(self, token: DurableToken[Any], begun: Reply[None] | None) -> None:
         try:
-            while begun is not None:
-                await begun.wait()
-                begun = token.beginning()
+            await self._await_beginning(token, begun)
         except BaseException as error:
             if is_cancellation(error):
                 token._settle(

@@ -72,8 +72,7 @@ class DurablePlace(Place):
                     "await 'asubmit'"
                 )
             journal = self._journal(tokens[0])
-            while (room := journal.room(self)) is not None:
-                room.result()
+            self._wait_for_disk(journal)
             acceptance = journal.acceptance(tokens)
             with blocking():
                 acceptance.begin()
@@ -91,6 +90,15 @@ class DurablePlace(Place):
         for token in tokens:
             enter(token)
 
+    def _wait_for_disk(self, journal: Journal) -> None:
+        """Wait until the journal has room for a token; a loop of its own, as `tests/test_bytecode.py` says."""
+        while (room := journal.room(self)) is not None:
+            room.result()
+
+    async def _await_disk(self, journal: Journal) -> None:
+        while (room := journal.room(self)) is not None:
+            await room
+
     async def _await_room(self, token: Token[Any], put: Put) -> None:
         if not isinstance(token, DurableToken):
             await super()._await_room(token, put)
@@ -99,8 +107,7 @@ class DurablePlace(Place):
         waiter = _current.get()
         try:
             journal = self._journal(token)
-            while (room := journal.room(self)) is not None:
-                await room
+            await self._await_disk(journal)
             acceptance = journal.acceptance((token,))
             acceptance.begin()
             if waiter is not None:

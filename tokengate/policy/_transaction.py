@@ -509,9 +509,12 @@ class Transaction:
             self._steps = {step: known[step] for step in (*self._todo, *running)}
             self.running.update(running)
             if self.log is not None:
-                self.log.release([one for one in self.members.values() if one.id not in self._steps])
+                self.log.release(self._superfluous())
             self.members.clear()
             self._is_planned = True
+
+    def _superfluous(self) -> list[Member]:
+        return [one for one in self.members.values() if one.id not in self._steps]
 
     def _ended(self) -> list[Ended]:
         ended = [member.ended for member in self.members.values() if member.undo is not None]
