@@ -11,6 +11,8 @@
 #   _steps.py     the steps of one run of a token
 #   _ports.py     the journal, as its parts use it
 #   _record.py    what is kept of one token, and what it asks of the journal
+#   _row.py       a row of tokens, as a token is made of it again
+#   _calls.py     names on disk, and what is called by them
 #   _codec.py     arguments and results as JSON
 #   _keys.py      rows by uid and by key: made in the journal, attached to
 #   _writer.py    the thread that writes: what has come is one transaction

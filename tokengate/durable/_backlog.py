@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from functools import partial
 from heapq import heapreplace
 from queue import SimpleQueue
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -28,9 +28,10 @@ from actors.lowlevel import (
     place_of,
 )
 from tokengate._exceptions import BadOperation
-from tokengate.durable._checksums import WHOLE
+from tokengate.durable import _states as states
 from tokengate.durable._record import Record
 from tokengate.durable._resumed import end_if_late, resume
+from tokengate.durable._row import SELECT, Row, row_of, rows_of
 from tokengate.gate._operation_table import OperationTable
 from tokengate.operations._operation import operation_named
 
@@ -42,32 +43,7 @@ _AT_ONCE: Final = 512  # rows that are read before their tokens are queued
 _AGAIN_SECONDS: Final = 1.0  # after which rows are read again that could not be
 
 
-class Row(NamedTuple):
-    """What a token is made of again; its fields are the columns."""
-
-    uid: int
-    operation: str
-    path: str
-    key: str | None
-    fair: str | None
-    arguments: bytes
-    priority: int
-    tags: str
-    parent: int | None
-    deadline: float | None
-    state: int
-    attempts: int
-    recoveries: int
-    accepted: float
-    tx: int | None
-    whole: int = 1  # 0: bits of the row have changed on disk
-
-
-COLUMNS: Final = f"{', '.join(Row._fields[:-1])}, {WHOLE}"
-"""Of `SELECT`, in the order of a `Row`."""
-
-_OPEN: Final = f"SELECT {COLUMNS} FROM tokens WHERE uid = ? AND state < 3"
-_OF_KEY: Final = f"SELECT {COLUMNS} FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path = ? AND fair IS ?"
+_OF_KEY: Final = f"{SELECT} INDEXED BY tokens_queued WHERE state = 1 AND path = ? AND fair IS ?"
 _OF_PRIORITY: Final = f"{_OF_KEY} AND priority = ? AND uid >= ? ORDER BY uid"
 _OF_LOWER: Final = f"{_OF_KEY} AND priority < ? ORDER BY priority DESC, uid"
 _NEXT_PATH: Final = "SELECT min(path) FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path > ?"
@@ -163,14 +139,12 @@ class Backlog:
         """Have the rows of earlier runs read whose places are there by now, of one path or of all; not on a loop."""
         with self._reading() as db:
             for one in [path] if path else list(self.unread):
-                row = db.execute(
-                    f"SELECT {COLUMNS} FROM tokens WHERE state IN (1, 2) AND path = ? LIMIT 1", (one,)
-                ).fetchone()
-                place = None if row is None else self.target(row[1], row[2])[0]
+                rows = rows_of(db, "state IN (1, 2) AND path = ? LIMIT 1", one)
+                place = self.target(rows[0].operation, rows[0].path)[0] if rows else None
                 if place is not None:
                     self.expect(place)
                     self.room_in(place)
-                if row is None or place is not None:
+                if not rows or place is not None:
                     self.unread.discard(one)
 
     def expect(self, place: Place) -> None:
@@ -226,9 +200,10 @@ class Backlog:
                 uid = id if id >> 40 else self._run << 40 | id
                 token = self.known(uid) or self._found.get(id)
                 if token is None:
-                    row = db.execute(_OPEN, (uid,)).fetchone()
-                    token = None if row is None or not row[-1] else self.token_of(Row._make(row))
-                    if db.execute(_OPEN, (uid,)).fetchone() is None:  # it was read elsewhere, and has ended
+                    row = row_of(db, uid)
+                    token = self.token_of(row) if row is not None and row.state < states.PARKED and row.whole else None
+                    row = row_of(db, uid)
+                    if row is None or row.state >= states.PARKED:  # it was read elsewhere, and has ended
                         token = None
                 if token is not None and not token.done():
                     found[id] = self._found[token.id] = token

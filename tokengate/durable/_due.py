@@ -10,9 +10,9 @@ from typing import Any, Final
 from actors import Reply
 from actors.lowlevel import ActorPlace, DurableToken, place_of
 from tokengate._exceptions import JournalFailed
-from tokengate.durable._backlog import COLUMNS, Row
 from tokengate.durable._ports import OpenedJournal
 from tokengate.durable._record import Record
+from tokengate.durable._row import Row, rows_of
 from tokengate.durable._snooze import Snooze
 from tokengate.durable._writer import Also, Write
 from tokengate.policy._governed import Governed
@@ -24,7 +24,7 @@ _AT_ONCE: Final = 1_000  # rows that come in one transaction
 _LONG: Final = 60.0  # seconds between two attempts from which on a token does not wait for the next one in memory
 _JUMP: Final = 0.5  # seconds, at least, by which the wall clock is changed when delays on disk are moved with it
 
-_DUE: Final = f"SELECT {COLUMNS} FROM tokens WHERE state = 0 AND due <= ? ORDER BY due LIMIT {_AT_ONCE}"
+_DUE: Final = f"state = 0 AND due <= ? ORDER BY due LIMIT {_AT_ONCE}"
 _COME: Final = "UPDATE tokens SET state = 1, due = NULL WHERE uid = ?"
 _PUT_OFF: Final = "UPDATE tokens SET state = ?, due = ?, delayed = 1, attempts = ? WHERE uid = ? AND state IN (1, 2)"
 
@@ -75,7 +75,7 @@ class Due:
             db.execute("UPDATE tokens SET due = due + ? WHERE state = 0 AND delayed", (offset - self._offset,))
         else:
             offset = self._offset
-        rows = [Row(*row) for row in db.execute(_DUE, (wall,))]
+        rows = rows_of(db, _DUE, wall)
         db.executemany(_COME, [(row.uid,) for row in rows])
         self._read_first(db)
         return rows, offset

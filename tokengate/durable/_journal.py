@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sqlite3
 import time
@@ -22,18 +21,19 @@ from actors.lowlevel import (
     DurableToken,
     Place,
     fair_text,
-    method_of,
     place_of,
     waking_together,
 )
 from tokengate._exceptions import JournalFailed, LeftInJournal, NotRecovered
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import COLUMNS, Backlog, Row
+from tokengate.durable._backlog import Backlog
+from tokengate.durable._calls import codec_of, name_of_call
 from tokengate.durable._checksums import note_corrupt
 from tokengate.durable._codec import LARGEST, Codec
 from tokengate.durable._due import Due
 from tokengate.durable._keys import Tokens, submit_row
 from tokengate.durable._record import Record
+from tokengate.durable._row import Row, rows_of
 from tokengate.durable._run import Run
 from tokengate.durable._saved import SavedStates
 from tokengate.durable._step import key_of_child
@@ -41,7 +41,6 @@ from tokengate.durable._store import reader
 from tokengate.durable._ticker import Ticker
 from tokengate.durable._transactions import DurableTransactions, is_compensation
 from tokengate.durable._writer import ACCEPT, BEGIN, CHANGE, END, Also, Write, Writer
-from tokengate.operations._operation import operation_named
 from tokengate.operations._options import durable_names
 
 T = TypeVar("T")
@@ -170,6 +169,10 @@ class OpenJournal:
         self.ticker = Ticker(f"{self.system.name}-journal-ticks")
         self._ends = DaemonThread(self._tell_ends, f"{gate.name}-journal-ends")
         self.due = Due(self)
+        self.join = self.tokens.join
+        self.find, self.room = self.backlog.find, self.backlog.room
+        self.leave, self.keep, self.come = self.backlog.leave, self.backlog.keep, self.backlog.come
+        self.try_again, self.puts_off = self.due.try_again, self.due.snooze
         self._suspects: deque[Row] = deque()  # rows that two processes have died with, which run one at a time
         self._suspect = 0  # uid of the one of these that runs, or is to run
         self._slots: dict[int, int] = {}  # {uid of a token whose code may run: its slot in the page}
@@ -265,17 +268,12 @@ class OpenJournal:
             return parent.record.number
         return self.run << 40 | parent.id
 
-    def join(self, token: DurableToken[Any]) -> None:
-        """Have a token that does not run, since its key is taken, end as the one does which has the key."""
-        self.tokens.join(token)
-
     def take_back(self, record: Record) -> bool:
-        """Take a token out of what is to be written; return False if that is too late."""
         return record.write is not None and self.writer.take_back(record.write)
 
     def _call_of(self, token: Token[Any], place: Place) -> tuple[str, Codec]:
         """Return the name of what a token calls, and what encodes its arguments."""
-        name = operation_of(token)
+        name = name_of_call(place, token._call)
         codec = self.codec(name, place, token._call)
         if not isinstance(place, ActorPlace):
             self._operations[place] = name, codec
@@ -308,10 +306,6 @@ class OpenJournal:
 
     # Rows
 
-    def token_of(self, row: Row) -> DurableToken[Any] | None:
-        """Return the token of a row, the one that there is or a new one; None if it is parked."""
-        return self.backlog.token_of(row)
-
     def offer(self, row: Row) -> bool:
         """Put the token of a queued row into its mailbox; return False if it is parked or corrupt.
 
@@ -324,8 +318,8 @@ class OpenJournal:
         where = "state = 2 AND uid < ?" + " AND path = ?" * bool(path)
         values = (self.run << 40, path) if path else (self.run << 40,)
         with self.reading() as db:
-            begun = db.execute(f"SELECT {COLUMNS} FROM tokens WHERE {where} ORDER BY uid", values).fetchall()
-        self.recover(map(Row._make, begun))
+            begun = rows_of(db, f"{where} ORDER BY uid", *values)
+        self.recover(begun)
         self.is_going_on = True
         self.backlog.look(path)
 
@@ -366,7 +360,7 @@ class OpenJournal:
 
     def _runs_again(self, row: Row) -> bool:
         """Tell whether the token of a row that had begun is to be queued again; end it if it must not be."""
-        token = self.token_of(row)
+        token = self.backlog.token_of(row)
         record: Any = None if token is None else token.record
         if token is None or record.begun or record.pending is not None or token.started_at is not None:
             return False  # it is parked, or has begun again
@@ -378,14 +372,10 @@ class OpenJournal:
             token._finish(TokenState.FAILED, error=NotRecovered(f"token {record.uid}: {_WHY_NOT[reason]}", reason))
         return not reason
 
-    def find(self, ids: Iterable[int]) -> Mapping[int, DurableToken[Any]]:
-        """Return {id: token} of tokens that wait, by their ids or the numbers of their uids; not on a loop."""
-        return self.backlog.find(ids)
-
     def _offer_left(self, uid: int) -> bool:
         """Offer a row that may be of an earlier run, and have ended; return False if it cannot run here."""
         with self.reading() as db:
-            row = Row._make(db.execute(f"SELECT {COLUMNS} FROM tokens WHERE uid = ?", (uid,)).fetchone())
+            (row,) = rows_of(db, "uid = ?", uid)
         return row.state >= states.COMPLETED or self.offer(row)
 
     def offer_new(self, uids: Sequence[int]) -> None:
@@ -394,22 +384,8 @@ class OpenJournal:
             for at in range(0, len(uids), 500):
                 some = uids[at : at + 500]
                 where = ",".join("?" * len(some))
-                found = db.execute(
-                    f"SELECT {COLUMNS} FROM tokens WHERE state IN (1, 2) AND uid IN ({where}) ORDER BY uid",
-                    some,
-                )
-                for row in map(Row._make, found.fetchall()):
+                for row in rows_of(db, f"state IN (1, 2) AND uid IN ({where}) ORDER BY uid", *some):
                     self.offer(row)
-
-    # Tokens that are put off
-
-    def try_again(self, record: Record, token: DurableToken[Any], at: float) -> bool:
-        """Write that a further attempt follows; return whether the token waits on disk."""
-        return self.due.try_again(record, token, at)
-
-    def puts_off(self, record: Record, token: DurableToken[Any], error: BaseException) -> bool:
-        """Put a token off whose code has raised `Snooze`; return False if this is another error."""
-        return self.due.snooze(record, token, error)
 
     # Rows that cannot run here
 
@@ -444,26 +420,10 @@ class OpenJournal:
 
     # Full mailboxes
 
-    def room(self, place: Place) -> Reply[None] | None:
-        """Return what is set when a new token of a place may be accepted; None: it may be now."""
-        return self.backlog.room(place)
-
     def room_in(self, place: Place) -> None:
         """Have rows that wait read into the mailbox of a place."""
         if not self.is_closing:
             self.backlog.room_in(place)
-
-    def leave(self, record: Record, token: DurableToken[Any]) -> None:
-        """Note that a token waits on disk only."""
-        self.backlog.leave(record, token)
-
-    def keep(self, record: Record, token: DurableToken[Any]) -> None:
-        """Keep a token that is on disk only in memory, too."""
-        self.backlog.keep(record, token)
-
-    def come(self, record: Record, token: DurableToken[Any]) -> None:
-        """Note that it is in memory again."""
-        self.backlog.come(record, token)
 
     # An attempt, and the end
 
@@ -701,39 +661,3 @@ def _text_of(error: BaseException) -> str:
 def _set_state(uids: Sequence[int], before: int, state: int, db: sqlite3.Connection) -> None:
     """Write another state of rows that are in a certain one."""
     db.executemany("UPDATE tokens SET state = ? WHERE uid = ? AND state = ?", [(state, uid, before) for uid in uids])
-
-
-def operation_of(token: Token[Any]) -> str:
-    """Return what names the call of a token on disk: `module:qualified name`, or `path:method` of an actor's."""
-    place, call = place_of(token), token._call
-    if isinstance(place, ActorPlace):
-        return f"{place.path}:{method_of(call)}"
-    function = function_of(call)
-    return f"{function.__module__}:{function.__qualname__}"
-
-
-def function_of(call: Any) -> Any:
-    """Return the function of the call of an operation."""
-    return call.func if isinstance(call, partial) else call  # for a loop of the program
-
-
-def codec_of(name: str, place: Place, call: Any) -> Codec:
-    """Return what encodes and decodes the calls of a place, or of a method there.
-
-    Raises:
-        NotDurable: it is an operation that another process would not find by its name.
-        msgspec.ValidationError: the class of the actor has no such method.
-    """
-    if isinstance(place, ActorPlace):
-        method = method_of(call) or ""
-        if not hasattr(place.actor_class, method):
-            raise msgspec.ValidationError(f"class '{place.actor_class.__name__}' has no method '{method}'")
-        plain = not isinstance(inspect.getattr_static(place.actor_class, method), staticmethod | classmethod)
-        return Codec(name, getattr(place.actor_class, method), bound=plain)
-    found = operation_named(name)
-    if found is None or found._function is not function_of(call):
-        raise NotDurable(
-            f"'{name}' is {'nothing' if found is None else 'something else'} in its module, so no other process would "
-            "find the operation; define it at the top of a module, and keep it under its own name"
-        )
-    return Codec(name, found._function)

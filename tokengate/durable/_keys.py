@@ -26,10 +26,11 @@ from actors import (
 from actors.lowlevel import DurableToken, Properties, loop_here, make_token, place_of
 from tokengate._exceptions import NotRecovered
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import COLUMNS, Row
+from tokengate.durable._calls import name_of, path_of
 from tokengate.durable._codec import checksum
 from tokengate.durable._ports import OpenedJournal, StoredJournal
 from tokengate.durable._record import Record, number_of, text_of
+from tokengate.durable._row import Row, row_of
 from tokengate.durable._run import Run
 from tokengate.durable._writer import ACCEPT
 from tokengate.operations._operation import operation_named
@@ -39,12 +40,6 @@ RECOVERY_REASONS: Final = ("may_have_run", "poison", "corrupt")
 
 
 _FOUND: Final = "SELECT uid, arguments, operation, state, result, error, reason FROM tokens WHERE"
-
-
-def path_of(name: str) -> str:
-    """Return the path of the place of an operation with a name."""
-    known = operation_named(name)
-    return f"operations/{name.rpartition(':')[2].rpartition('.')[2] if known is None else known._spec.name}"
 
 
 def prepare_rows(run: Run, aliases: Mapping[str, str]) -> None:
@@ -206,10 +201,10 @@ class Tokens:
         if live is not None and not live.done():
             return live
         with journal.reading() as db:
-            row = db.execute(f"SELECT {COLUMNS} FROM tokens WHERE uid = ?", (number,)).fetchone()
+            row = row_of(db, number)
             if row is None:
                 raise gone(f"token {text_of(number)}")
-            token = self._standing_for(Row._make(row))
+            token = self._standing_for(row)
             self._follow(token)
             found = db.execute(f"{_FOUND} uid = ?", (number,)).fetchone()  # after that, so that no end is missed
         if found is None:
@@ -299,7 +294,7 @@ def attach(journal: OpenedJournal, what: Any, key: str | int | None) -> Token[An
         raise WouldBlock(f"attach would block this {loop} loop while it reads the disk; call it on a thread")
     if key is None:
         return journal.tokens.attach(number_of(what))
-    name = what if isinstance(what, str) else f"{what.__module__}:{what.__qualname__}"
+    name = what if isinstance(what, str) else name_of(what)
     name = journal.aliases.get(name, name)
     with journal.reading() as db:
         row = db.execute("SELECT uid FROM tokens WHERE operation = ? AND key = ?", (name, str(key))).fetchone()

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from actors import ActorSystem, Token
 from actors.lowlevel import DurableToken, Place
-from tokengate.durable._backlog import Backlog, Row
+from tokengate.durable._backlog import Backlog
 from tokengate.durable._codec import Codec
 from tokengate.durable._record import Keeper
+from tokengate.durable._row import Row
 from tokengate.durable._steps import Caller
 from tokengate.durable._ticker import Ticker
 from tokengate.durable._writer import Writer

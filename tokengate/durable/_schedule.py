@@ -15,6 +15,7 @@ import msgspec
 from actors import NotDurable
 from tokengate._exceptions import BadPolicy
 from tokengate.control._units import seconds_in
+from tokengate.durable._calls import name_of
 from tokengate.durable._codec import Codec
 from tokengate.durable._schedule_times import Catchup, Overlap, Times, check_cron, instant_of
 from tokengate.operations._operation import operation_in, operation_named
@@ -127,7 +128,7 @@ class Schedule:
         self.priority: int | None = getattr(found, "priority", None)
         self.tags: dict[str, str] = dict(getattr(found, "tags", {}))
         if found is not None:
-            self.operation = f"{found.__module__}:{found.__qualname__}"
+            self.operation = name_of(found)
             if not found._spec.properties.durable:
                 raise NotDurable(f"'{self.operation}' of {place} is not durable; write @token(durable=True)")
             if found._key is not None or found._spec.consent:

@@ -21,10 +21,10 @@ from tokengate.control._exceptions import BadRequest
 from tokengate.control._units import seconds_in
 from tokengate.durable import _kinds as k
 from tokengate.durable import _states as states
-from tokengate.durable._backlog import COLUMNS, Row
 from tokengate.durable._checksums import whole
 from tokengate.durable._journal import OpenJournal
 from tokengate.durable._record import text_of
+from tokengate.durable._row import Row, rows_of
 from tokengate.durable._schedule import Schedule
 from tokengate.durable._schedule_times import decide, stamp
 from tokengate.operations._operation import operation_named
@@ -186,7 +186,7 @@ class Schedules:
                 self._journal.offer(row)
 
     def _written(self, db: sqlite3.Connection, one: _State, begins: tuple[float, ...]) -> tuple[_State, list[Row]]:
-        schedule, rows = one.schedule, []
+        schedule, rows = one.schedule, list[Row]()
         for due in begins:
             key, tags = f"schedule/{schedule.name}@{stamp(due)}", {"schedule": schedule.name, "due": stamp(due)}
             uid, is_new = self._journal.submit_row(
@@ -195,7 +195,7 @@ class Schedules:
             )  # fmt: skip
             one = attrs.evolve(one, uid=uid)
             if is_new:
-                rows.append(Row(*db.execute(f"SELECT {COLUMNS} FROM tokens WHERE uid = ?", (uid,)).fetchone()))
+                rows += rows_of(db, "uid = ?", uid)
         db.execute(_WRITE, (schedule.name, schedule.spec, *one.saved))
         return one, rows
 

@@ -15,6 +15,7 @@ import msgspec
 from actors import NotDurable, Reply, Token, TokenRejected, TokenState, current_token
 from actors.lowlevel import DurableToken
 from tokengate.durable import _states as states
+from tokengate.durable._calls import name_of
 from tokengate.durable._checksums import WHOLE, whole
 from tokengate.durable._codec import Codec, encode_result
 from tokengate.durable._keys import submit_row
@@ -163,7 +164,7 @@ class DurableTransactions:
     def _compensation(self, member: Member, result: bytes | None) -> Also:
         assert member.undo is not None
         text = "null" if result is None or member.outcome is not TokenState.COMPLETED else result.decode()
-        name = _name_of(member.undo.operation)
+        name = name_of(member.undo.operation)
         row = member.transaction.number, member.order, name, text, str(member.outcome), _uid_of(member)
         return ((_COMPENSATE, row),)
 
@@ -314,10 +315,6 @@ def _forget(number: int) -> Also:
     )
 
 
-def _name_of(operation: Any) -> str:
-    return f"{operation.__module__}:{operation.__qualname__}"
-
-
 def _kept(uid: int, order: int, operation: str) -> Kept:
     return Kept(uid, order, f"{operation.rpartition(':')[2]} (token {text_of(uid)})")
 
@@ -326,7 +323,7 @@ def _undo_of(name: str) -> str | None:
     """Return the name of what undoes an operation; None if nothing does; an empty one if it is unknown here."""
     operation = operation_named(name)
     undo = None if operation is None else operation._spec.undo.operation
-    return "" if operation is None else None if undo is None else _name_of(undo)
+    return "" if operation is None else None if undo is None else name_of(undo)
 
 
 def _cut(db: sqlite3.Connection) -> tuple[list[tuple[int, str, Any, str]], dict[int, list[Kept]], int]:
