@@ -2,11 +2,11 @@
 
     tokengate run examples/importer.py:gate -- DIRECTORY      # Ctrl-C, or kill -9, and start it again
 
-Each file is a durable token, with the file's name, size and time as its key, so a file is imported once, and a
-changed one again. It loads 500 lines at a time. Such a part is one transaction of the database, and one step of the
-token: an import that was cut short goes on with the part where it was, wherever it was cut, and a part that is loaded
-again is the same rows. A file that was at work in three processes when these were killed is a dead letter, since it
-may be what kills them.
+Each file is a durable token, with the file's name, size and time as its key, so a file is imported once, and a changed
+one again. It loads 500 lines at a time. Such a part is one transaction of the database, and one step of the token: an
+import that was cut short goes on with the part where it was, wherever it was cut, and a part that is loaded again is
+the same rows. A file that was at work in three processes when these were killed is a dead letter, since it may be what
+kills them.
 
     imported.db     tables `files(file, lines)` and `lines(file, number, fields)`, with the fields as JSON
     journal/        the journal; without it all would begin anew
