@@ -16,7 +16,7 @@ from pathlib import Path
 import journals
 import pytest
 from durable_operations import add, noted
-from tiers import IN_CI, in_ci
+from tiers import IN_CI, TORTURE, in_ci
 
 from tokengate import Gate
 from tokengate.audit import _directory
