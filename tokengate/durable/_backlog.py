@@ -46,6 +46,7 @@ _AGAIN_SECONDS: Final = 1.0  # after which rows are read again that could not be
 _OF_KEY: Final = f"{SELECT} INDEXED BY tokens_queued WHERE state = 1 AND path = ? AND fair IS ?"
 _OF_PRIORITY: Final = f"{_OF_KEY} AND priority = ? AND uid >= ? ORDER BY uid"
 _OF_LOWER: Final = f"{_OF_KEY} AND priority < ? ORDER BY priority DESC, uid"
+_MOVE: Final = "UPDATE tokens SET path = ? WHERE path = ? AND operation = ? AND state < 4"
 _NEXT_PATH: Final = "SELECT min(path) FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path > ?"
 _NEXT_FAIR: Final = (
     "SELECT min(fair) FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path = ? AND fair > ?",
@@ -67,6 +68,7 @@ class Backlog:
         wall: returns the wall time.
         park: notes on disk that the arguments of a row do not fit.
         join: makes the token of a row a member of its transaction.
+        call: has a function called by the writer, in a transaction.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Backlog:
         wall: Callable[[], float],
         park: Callable[[Row], object],
         join: Callable[[DurableToken[Any], Row], object],
+        call: Callable[[Callable[[sqlite3.Connection], object]], Reply[object]],
     ) -> None:
         self._system = system
         self._run = run
@@ -92,6 +95,7 @@ class Backlog:
         self._wall = wall
         self._park = park
         self._join = join
+        self._call = call
         self._lock = threading.RLock()
         # Tokens that wait on disk only, and those of earlier runs; the others are found by their ids.
         self._known: WeakValueDictionary[int, DurableToken[Any]] = WeakValueDictionary()
@@ -100,7 +104,7 @@ class Backlog:
         self._left: dict[str, dict[str | None, Position]] = {}  # {path: its fair keys}, of earlier runs
         self.unread: set[str] = set()  # paths with rows of earlier runs that are to be read
         self._closing = threading.Event()
-        self._wanted: SimpleQueue[Place | None] = SimpleQueue()
+        self._wanted: SimpleQueue[Callable[[sqlite3.Connection], object] | None] = SimpleQueue()
         self._thread = DaemonThread(self._read, f"{system.name}-journal-reader")
         self._ended: set[int] | None = None  # uids of tokens that have ended since the reader began to read
         self._rooms: deque[Reply[None]] = deque()  # of senders that wait, since too many are on disk
@@ -114,13 +118,7 @@ class Backlog:
         (self.on_disk,) = db.execute("SELECT count(*) FROM tokens WHERE state = 1").fetchone()
         path: str | None = ""
         while (path := db.execute(_NEXT_PATH, (path,)).fetchone()[0]) is not None:
-            keys: dict[str | None, Position] = {}
-            if db.execute(_NEXT_FAIR[1], (path,)).fetchone():
-                keys[None] = FIRST
-            key: str | None = ""
-            while (key := db.execute(_NEXT_FAIR[0], (path, key)).fetchone()[0]) is not None:
-                keys[key] = FIRST
-            self._left[path] = keys
+            self._left[path] = _keys_at(db, path)
         self.unread = {*self._left, *(path for (path,) in db.execute("SELECT path FROM tokens WHERE state = 2"))}
         self._thread.begin()
 
@@ -141,7 +139,10 @@ class Backlog:
             for one in [path] if path else list(self.unread):
                 rows = rows_of(db, "state IN (1, 2) AND path = ? LIMIT 1", one)
                 place = self.target(rows[0].operation, rows[0].path)[0] if rows else None
-                if place is not None:
+                if place is not None and isinstance(place.mailbox, DurableMailbox):
+                    if place.path != one:
+                        self._wanted.put(partial(self._move, one, rows[0].operation, place))
+                        continue
                     self.expect(place)
                     self.room_in(place)
                 if not rows or place is not None:
@@ -352,22 +353,30 @@ class Backlog:
 
     def room_in(self, place: Place) -> None:
         """Have rows that wait read into the mailbox of a place."""
-        self._wanted.put(place)
+        self._wanted.put(partial(self._fill, place))
 
     # On the thread that reads
 
     def _read(self) -> None:
         with self._reading() as db:
-            while (place := self._wanted.get()) is not None:
+            while (wanted := self._wanted.get()) is not None:
                 try:
-                    while self._fill(db, place):
+                    while wanted(db):
                         pass
                 except Exception:
                     _logger.exception("rows of the journal cannot be read; it is tried again")
                     self._closing.wait(_AGAIN_SECONDS)
-                    self._wanted.put(place)
+                    self._wanted.put(wanted)
 
-    def _fill(self, db: sqlite3.Connection, place: Place) -> bool:
+    def _move(self, path: str, operation: str, place: Place, db: sqlite3.Connection) -> None:
+        """Give rows the path that their operation has now: it depends on the names of those that were there first."""
+        self._call(lambda db: db.execute(_MOVE, (place.path, path, operation))).result()
+        self._left[place.path] = {**self._left.get(place.path, {}), **_keys_at(db, place.path)}
+        self.expect(place)
+        self.room_in(place)
+        self.look(path)
+
+    def _fill(self, place: Place, db: sqlite3.Connection) -> bool:
         """Read rows into the mailbox of a place; return whether there is room for more."""
         mailbox: DurableMailbox = place.mailbox  # type: ignore[assignment]  # no other calls `room_in`
         room, rest = mailbox.begin_reading()
@@ -376,7 +385,7 @@ class Backlog:
         found: list[tuple[str | None, DurableToken[Any]]] = []
         try:
             for key, position, most in _shares(rest, min(room, _AT_ONCE)):
-                tokens, behind[key] = self._waiting(db, place.path, key, position, most)
+                tokens, behind[key] = self._waiting(db, place, key, position, most)
                 found.extend((key, token) for token in tokens)
             came = mailbox.come([token for _, token in found])
             for key, token in reversed(found[came:]):
@@ -387,19 +396,24 @@ class Backlog:
         return again
 
     def _waiting(
-        self, db: sqlite3.Connection, path: str, key: str | None, position: Position, most: int
+        self, db: sqlite3.Connection, place: Place, key: str | None, position: Position, most: int
     ) -> tuple[list[DurableToken[Any]], Position | None]:
         """Return the first tokens of a fair key that wait on disk only, and where the row stands after them."""
         tokens: list[DurableToken[Any]] = []
-        with closing(_rows(db, path, key, position)) as rows:
+        others: dict[str, Place] = {}  # {operation whose path this was once: its place}
+        with closing(_rows(db, place.path, key, position)) as rows:
             for row in rows:
                 if len(tokens) == most:
                     return tokens, (-row.priority, row.uid)
                 token = self.known(row.uid)
                 if token is None and row.uid not in (self._ended or ()):
                     token = self.token_of(row)
-                if token is not None and token.record.is_on_disk and self._passes_door(token):  # type: ignore[union-attr]
+                if token is not None and token._place is not place:
+                    others[row.operation] = place_of(token)
+                elif token is not None and token.record.is_on_disk and self._passes_door(token):  # type: ignore[union-attr]
                     tokens.append(token)
+        for operation, other in others.items():
+            self._move(place.path, operation, other, db)
         return tokens, None
 
 
@@ -409,6 +423,17 @@ def _rows(db: sqlite3.Connection, path: str, key: str | None, position: Position
     for statement, *values in ((_OF_PRIORITY, priority, uid), (_OF_LOWER, priority)):
         with closing(db.execute(statement, (path, key, *values))) as rows:
             yield from map(Row._make, rows)
+
+
+def _keys_at(db: sqlite3.Connection, path: str) -> dict[str | None, Position]:
+    """Return the fair keys of queued rows of a path, each with where these begin at the earliest."""
+    keys: dict[str | None, Position] = {}
+    if db.execute(_NEXT_FAIR[1], (path,)).fetchone():
+        keys[None] = FIRST
+    key: str | None = ""
+    while (key := db.execute(_NEXT_FAIR[0], (path, key)).fetchone()[0]) is not None:
+        keys[key] = FIRST
+    return keys
 
 
 def position_of(token: DurableToken[Any]) -> Position:

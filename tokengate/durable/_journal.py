@@ -155,6 +155,7 @@ class OpenJournal:
             lambda: self.wall(),  # noqa: PLW0108  # which tests set
             self._park,
             self._join,
+            self.call,
         )
         self.run = run.number
         self.is_going_on = False  # whether what earlier runs have left may run

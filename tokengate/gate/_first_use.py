@@ -69,6 +69,7 @@ class LazyOpening:
     _first_use: FirstUse | None
     _system: ActorSystem
     _opening: UninterruptedCall
+    _resuming: UninterruptedCall
     _closing: UninterruptedCall
     _report: ShutdownReport | None
 
@@ -110,7 +111,7 @@ class LazyOpening:
         """Tell whether the calling code has to wait until the gate is open; its own code does not."""
         if self._first_use is None or self._state not in ("new", "opening"):
             return False
-        return not (self._opening.runs_here() or runs_in(self._system))
+        return not (self._opening.runs_here() or self._resuming.runs_here() or runs_in(self._system))
 
     async def _await_first_use(self) -> None:
         """Open a gate that opens lazily, or wait for that (trio and asyncio)."""

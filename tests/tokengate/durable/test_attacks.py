@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from durable_operations import add
 
 from tokengate import Gate, token
+from tokengate.control.registry import Plugin
 from tokengate.durable import Journal, submit_to
-from tokengate.errors import NotDurable
+from tokengate.durable._codec import checksum
+from tokengate.errors import KeyReused, NotDurable
 
 
 class NoText(Exception):
@@ -27,6 +30,20 @@ def raises(kind: str) -> None:
 @token(durable=True)
 def echo(value: Any) -> Any:
     return value
+
+
+class Shop:
+    @staticmethod
+    @token(durable=True, idempotent=True)
+    def charge(number: int) -> str:
+        return f"shop {number}"
+
+
+class Bank:
+    @staticmethod
+    @token(durable=True, idempotent=True)
+    def charge(number: int) -> str:
+        return f"bank {number}"
 
 
 @pytest.mark.parametrize("kind", ["no text", "surrogate"])
@@ -100,3 +117,54 @@ def test_an_option_that_the_gate_would_refuse_is_refused_at_the_sender(tmp_path:
         submit_to(tmp_path).submit("test_attacks:echo", 1, **options)
     with pytest.raises(NotDurable):
         submit_to(tmp_path).submit("test_attacks:echo", float("nan"))
+
+
+class Early(Plugin):
+    """Uses an operation before the journal goes on with what earlier runs have left."""
+
+    def opened(self, gate: Gate, /) -> None:
+        gate.register(Bank.charge)
+
+
+@pytest.mark.parametrize("first", [Shop, Bank])
+def test_operations_of_one_name_keep_their_rows_whichever_is_there_first(tmp_path: Path, first: Any) -> None:
+    """Their paths depend on that; each row runs, and as the call that it was. Case 22."""
+    operations: list[Any] = [Shop.charge, Bank.charge] if first is Shop else [Bank.charge, Shop.charge]
+    with Gate("shop", plugins=[Journal(tmp_path)], control_socket=False) as gate:
+        for operation in operations:
+            gate.register(operation)
+            gate.control.suspend(gate._operations[operation._spec].path)
+        calls = [(operation, operation.submit(n).uid, n) for n in range(3) for operation in operations]
+    with Gate("shop", plugins=[Early(), journal := Journal(tmp_path)], control_socket=False):
+        for operation, uid, n in calls:
+            name = "bank" if operation is Bank.charge else "shop"
+            assert journal.attach(uid).result(60) == f"{name} {n}"
+
+
+def test_a_gate_that_opens_at_its_first_use_goes_on_with_what_was_left(tmp_path: Path) -> None:
+    """Its first use waits for that, and not for itself."""
+    with Gate("shop", plugins=[Journal(tmp_path)], control_socket=False) as gate:
+        gate.register(echo)
+        gate.control.suspend("operations/echo")
+        uid = echo.submit(1).uid
+    gate = Gate("shop", plugins=[journal := Journal(tmp_path)], control_socket=False, open="lazily")
+    try:
+        assert add.submit(1, 2).result(60) == 3
+        assert journal.attach(uid).result(60) == 1
+    finally:
+        gate.close()
+
+
+def test_a_key_that_was_taken_with_earlier_parameters_is_used_with_others(tmp_path: Path) -> None:
+    """The parameters have changed since; it is KeyReused, as with any other arguments. Case 20."""
+    with Gate("shop", plugins=[Journal(tmp_path)], control_socket=False):
+        assert echo.with_options(key="a").submit(1).result(60) == 1
+    key = "UPDATE tokens SET arguments = ?, operation = operation"
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        db.create_function("checksum", -1, checksum, deterministic=True)
+        db.execute(key, (b"[[1,2],{}]",))
+    db.close()
+    with Gate("shop", plugins=[Journal(tmp_path)], control_socket=False):
+        refused = echo.with_options(key="a").submit(1)
+        with pytest.raises(KeyReused):
+            refused.result(60)
