@@ -86,19 +86,27 @@ def test_it_imports_files_and_says_how_far_it_is(tmp_path: Path) -> None:
 def test_it_goes_on_where_it_was(tmp_path: Path, seed: int, until: Until) -> None:
     """After kill -9 at random moments; each file is one token."""
     rng = random.Random(seed)
+    shown: list[int] = []  # how many lines the import said that it had, and had when it was killed
     expected = make_files(tmp_path, 4, 10_000)
     for _ in range(2):  # the third time would be the dead letter `poison`
         with start(tmp_path) as program:
             assert program.stdout is not None
-            next(islice(program.stdout, 0, 1))
+            shown.append(_lines(next(islice(program.stdout, 0, 1))))
             enough = min(40_000, _loaded(tmp_path) + rng.randrange(1, 8_000))
             until(lambda: _loaded(tmp_path) >= enough)  # noqa: B023 - called at once
             program.kill()
+        shown.append(_loaded(tmp_path))
     with start(tmp_path) as program:
-        finish(program)
+        shown += map(_lines, finish(program)[:-1])
 
+    assert shown == sorted(shown)  # from where it was, and not from the beginning
     assert imported(tmp_path) == expected
     assert query(tmp_path, "SELECT count(*), count(DISTINCT key) FROM tokens WHERE state = 4") == [(4, 4)]
+
+
+def _lines(said: str) -> int:
+    """Return the number of lines in `1 of 4 files, 3,500 lines`."""
+    return int(said.split()[-2].replace(",", ""))
 
 
 def _loaded(folder: Path) -> int:
