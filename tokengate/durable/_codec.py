@@ -364,8 +364,9 @@ def _short(value: Any) -> str:
 
 
 _packed: Final = msgspec.msgpack.Encoder().encode  # tells text from bytes, and 1 from 1.0
+_crc32: Final = zlib.crc32
 
 
 def checksum(*values: object) -> int:
     """Return the checksum of values of a row."""
-    return zlib.crc32(_packed(values))
+    return _crc32(_packed(values))

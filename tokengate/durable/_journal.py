@@ -239,16 +239,17 @@ class OpenJournal:
     def _accepting(self, token: DurableToken[Any]) -> tuple[DurableToken[Any], Record, tuple[Any, ...], Also]:
         """Return a token, its record, its row, and what is written with that."""
         place, key = place_of(token), token.key
+        policy = token._extras.policy
         if self.backlog.unread:
             self.backlog.expect(place)
         name, codec = self._operations.get(place) or self._call_of(token, place)
         text = codec.encode(token.args, token.kwargs)
-        if key is None:
+        if key is None and token.parent is not None:
             key = token.key = key_of_child(token, name, text)
         parent = None if token.parent is None else self.system.live.get(token.parent)
         record = Record(self, self.run << 40 | token.id, idempotent=place.is_idempotent(token._call))
         record.fresh = True
-        record.due, also = self.due.of_new(token, record.number)
+        record.due, also = (None, ()) if policy is None else self.due.of_new(token, record.number)
         try:
             tags = msgspec.json.encode(dict(token.tags)).decode() if token.tags else "{}"
             key = None if key is None else str(key)
@@ -257,9 +258,9 @@ class OpenJournal:
         except UnicodeError as error:
             raise NotDurable(f"{token._describe()} has a key or tags that have no form on disk: {error}") from None
         row = (
-            record.number, name, place.path, key, fair_text(token), text, 0,
+            record.number, name, place.path, key, None if policy is None else fair_text(token), text, 0,
             token.priority, tags, None if parent is None else self._uid_of(parent), None,
-            self.transactions.number_of(token), record.due, self.due.deadline_of(token),
+            self.transactions.number_of(token), record.due, None if policy is None else self.due.deadline_of(token),
             states.QUEUED if record.due is None else states.DELAYED, 0, 0, self.wall(),
         )  # fmt: skip
         return token, record, row, also
@@ -491,8 +492,9 @@ class OpenJournal:
 
     def end(self, record: Record, token: DurableToken[Any]) -> None:
         """Have the `ending` of a token written; then the token ends."""
-        assert record.ending is not None
-        state, _value, error, result = record.ending
+        ending = record.ending
+        assert ending is not None
+        state, _value, error, result = ending
         if self.is_closing and self._is_cut_short(state, error):
             self._end_later(record, token, self._why_left(record))
             return
@@ -502,7 +504,9 @@ class OpenJournal:
         if record.saved is not None and not self.system.is_sealed(token):
             also = self._states.commit(token.actor, record.number, record.saved)
         kept = result if state is TokenState.COMPLETED else None
-        also += self.transactions.compensation(token, kept) + self.transactions.owner_ended(record.number)
+        if token._extras.policy is not None:
+            also += self.transactions.compensation(token, kept)
+        also += self.transactions.owner_ended(record.number)
         row_state = states.STATE_OF[state]
         reason = error.reason if isinstance(error, NotRecovered) else token.reason
         row = row_state, time.time(), kept, text, reason, token.attempt, dead, 0, record.number
@@ -533,11 +537,12 @@ class OpenJournal:
         """Have a token end whose end is on disk, or its object if that could not be written; this does not wait."""
         if failure is None:
             self._free_slot(record)
-        self.later(partial(self._end, record, token, failure))
+        self.later(self._end, record, token, failure)
 
     def _end(self, record: Record, token: DurableToken[Any], failure: BaseException | None) -> None:
-        assert record.ending is not None
-        state, value, error, _ = record.ending
+        ending = record.ending
+        assert ending is not None
+        state, value, error, _ = ending
         if failure is not None:
             state, value, error = TokenState.TERMINATED, None, failure
         self.backlog.ends(record.number)

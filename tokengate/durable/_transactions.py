@@ -139,6 +139,8 @@ class DurableTransactions:
 
     def owner_ended(self, owner: int) -> Also:
         """Roll back what the run of an owner has not gone on with; return what removes the others, with its end."""
+        if not self._open and not self._done:
+            return ()
         for transaction in list(self._open.values()):
             if transaction.awaits_owner and transaction.owner == owner:
                 transaction.awaits_owner = False

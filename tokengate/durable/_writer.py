@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -50,15 +50,16 @@ _BEGIN: Final = BEGIN.replace(
 CHANGE: Final = "UPDATE tokens SET path = ?, priority = ?, tags = ? WHERE uid = ? AND state < 4"
 SAVE: Final = "INSERT OR REPLACE INTO saved(path, uid, value) VALUES(?,?,?)"
 
-_TOGETHER: Final = 256
-"""Rows of one statement: each statement lets other threads run Python, and then waits for its turn."""
+# Rows of one statement: each statement lets other threads run Python, and then waits for its turn.
+_TOGETHER: Final = (256, 64, 16, 4)
 
-_ACCEPTS: Final = _ACCEPT + f",({','.join('?' * 19)})" * (_TOGETHER - 1)
-_ENDS: Final = (
-    "UPDATE tokens SET state = column1, ended = column2, result = column3, error = column4, reason = column5, "
+_ACCEPTS: Final = {number: _ACCEPT + f",({','.join('?' * 19)})" * (number - 1) for number in (*_TOGETHER, 1)}
+_ENDS: Final = {
+    number: "UPDATE tokens SET state = column1, ended = column2, result = column3, error = column4, reason = column5, "
     "attempts = column6, dead = column7, crc_end = column8 "
-    f"FROM (VALUES {','.join(['(?,?,?,?,?,?,?,?,?)'] * _TOGETHER)}) WHERE uid = column9"
-)
+    f"FROM (VALUES {','.join(['(?,?,?,?,?,?,?,?,?)'] * number)}) WHERE uid = column9"
+    for number in _TOGETHER
+} | {1: END}
 
 Also: TypeAlias = tuple[tuple[str, tuple[Any, ...]], ...]
 """Statements, each with its values."""
@@ -206,7 +207,12 @@ class Writer:
             while not self._queue and not self.is_closing:
                 if not self._ready.wait(_PAUSE if self._late else None) and self._late:
                     break
-            return self._late + [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+            queue = self._queue
+            if len(queue) > _BATCH:
+                return self._late + [queue.popleft() for _ in range(_BATCH)]
+            batch = [*self._late, *queue]
+            queue.clear()
+            return batch
 
     def _write(self, batch: list[Write]) -> list[Write]:
         """Write what can be written; return what is to be tried again."""
@@ -294,14 +300,15 @@ class Writer:
         db.execute("BEGIN IMMEDIATE")
         try:
             if accepts:
-                _execute(db, _ACCEPT, _ACCEPTS, list(map(_accept, accepts)))
-            for write in batch:
-                if callable(write.statement):
-                    self._call(write, write.statement)
+                _execute(db, _ACCEPTS, list(map(_accept, accepts)))
+            if len(accepts) + len(begins) + len(ends) < len(batch):
+                for write in batch:
+                    if callable(write.statement):
+                        self._call(write, write.statement)
             if begins:
                 db.executemany(_BEGIN, map(_begin, begins))
             if ends:
-                _execute(db, END, _ENDS, list(map(_end, ends)))
+                _execute(db, _ENDS, list(map(_end, ends)))
             for write in batch:
                 for statement, row in write.also:
                     db.execute(statement, row)
@@ -329,37 +336,29 @@ class Writer:
         db.execute("RELEASE call")
 
 
-def _execute(db: sqlite3.Connection, statement: str, together: str, rows: list[tuple[Any, ...]]) -> None:
-    """Execute a statement with rows; `together` is the same for many of them."""
-    rest = len(rows) % _TOGETHER
-    for at in range(0, len(rows) - rest, _TOGETHER):
-        db.execute(together, list(chain.from_iterable(rows[at : at + _TOGETHER])))
-    if rest:
-        db.executemany(statement, rows[-rest:])
+def _execute(db: sqlite3.Connection, statements: Mapping[int, str], rows: list[tuple[Any, ...]]) -> None:
+    """Execute a statement with rows; it is given as {number of rows: the statement for as many}, in falling order."""
+    at = 0
+    for number, statement in statements.items():
+        while len(rows) - at >= number:
+            db.execute(statement, list(chain.from_iterable(rows[at : at + number])))
+            at += number
 
 
 def _accept(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the row of an acceptance with its checksums."""
-    uid, *call = row[:6]
-    middle = row[7:14]  # priority, tags, parent, trace, tx, due, deadline
-    state, attempts, recoveries, accepted = row[14:]
-    crc = checksum(uid, *call, *middle, recoveries, accepted, None)
-    return *row[:6], crc, *row[7:], _sum_of_end(uid, state, attempts)
+    crc = checksum(*row[:6], *row[7:14], *row[16:], None)  # all but the state and the attempts; no successor
+    return *row[:6], crc, *row[7:], checksum(row[0], row[14], row[15], None, None, None, None, None)
 
 
 def _begin(row: tuple[Any, ...]) -> tuple[Any, ...]:
     attempt, uid = row
-    return attempt, _sum_of_end(uid, BEGUN, attempt), uid
+    return attempt, checksum(uid, BEGUN, attempt, None, None, None, None, None), uid
 
 
 def _end(row: tuple[Any, ...]) -> tuple[Any, ...]:
     state, ended, result, error, reason, attempts, dead, _, uid = row
     return *row[:7], checksum(uid, state, attempts, ended, result, error, reason, dead), uid
-
-
-def _sum_of_end(uid: int, state: int, attempts: int) -> int:
-    """Return the checksum of what changes of a row that has not ended."""
-    return checksum(uid, state, attempts, None, None, None, None, None)
 
 
 def _code(error: BaseException) -> int:
