@@ -251,7 +251,9 @@ class IoWorker(Runner):
                     if not self.at_work and self.rest is None:  # dismissed just now, by code that may have missed it
                         self._place.give_back(item)
                         return False
-                    running = self.rest or (self._begin if type(item) is Token else self._begin_durable)(item, now)
+                    running = self.rest or (
+                        self._begin(item, now) if type(item) is Token else self._begin_durable(item, now)
+                    )
                     if running is not None:
                         waiting[item] = self
                         try:
