@@ -4,7 +4,14 @@ from actors._child._command import commands_of, consent_of, mark
 from actors._child._yields import refuse_yield
 from actors._in_child import ask_gate, gates_operation, submits_to_gate
 from actors.concurrency._alarm import Alarm
-from actors.concurrency._blocking import blocking, current_turn, loop_here, nesting, refusal
+from actors.concurrency._blocking import (
+    blocking,
+    current_turn,
+    lend_this_thread,
+    loop_here,
+    nesting,
+    refusal,
+)
 from actors.concurrency._condition import Condition
 from actors.concurrency._container import Share, cores, memory
 from actors.concurrency._convoy import await_free
@@ -135,6 +142,7 @@ __all__ = [
     "in_context",
     "interrupt",
     "is_cancellation",
+    "lend_this_thread",
     "listed",
     "loop_here",
     "made_by",

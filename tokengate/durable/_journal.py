@@ -21,6 +21,7 @@ from actors.lowlevel import (
     DurableToken,
     Place,
     fair_text,
+    lend_this_thread,
     place_of,
     waking_together,
 )
@@ -125,6 +126,39 @@ class Acceptance(Reply[None]):
             self._set(error=self._first)
 
 
+class _EndsThread:
+    """A thread on which tokens end; while code of users waits on it, another one goes on.
+
+    Args:
+        tell: ends tokens, until the function that it gets returns True.
+        name: of the thread.
+        queue: from which that takes what it does.
+    """
+
+    def __init__(self, tell: Callable[[Callable[[], bool]], None], name: str, queue: SimpleQueue[Any]) -> None:
+        self._tell = tell
+        self._queue = queue
+        self._is_done = False
+        self._others: list[_EndsThread] = []
+        self.thread = DaemonThread(self._run, name)
+
+    def _run(self) -> None:
+        lend_this_thread(self)
+        self._tell(lambda: self._is_done)
+        self._queue.put(int)  # what has woken it may have been for another one
+
+    def step_waits(self, *, paused: bool = False) -> None:  # noqa: ARG002
+        """Have another thread go on."""
+        other = _EndsThread(self._tell, f"{self.thread.name}+", self._queue)
+        other.thread.begin()
+        self._others.append(other)
+
+    def step_resumes(self) -> None:
+        """Have that one end."""
+        self._others.pop()._is_done = True
+        self._queue.put(int)  # wakes it
+
+
 class OpenJournal:
     """What keeps the durable tokens of an open gate.
 
@@ -168,7 +202,7 @@ class OpenJournal:
         self._operations: dict[Place, tuple[str, Codec]] = {}  # {place of one: its name, and that}
         self._ended: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self.ticker = Ticker(f"{self.system.name}-journal-ticks")
-        self._ends = DaemonThread(self._tell_ends, f"{gate.name}-journal-ends")
+        self._ends = _EndsThread(self._tell_ends, f"{gate.name}-journal-ends", self._ended).thread
         self.due = Due(self)
         self.join = self.tokens.join
         self.find, self.room = self.backlog.find, self.backlog.room
@@ -563,9 +597,9 @@ class OpenJournal:
         if self._is_over:  # the thread may have missed it
             self._tell_ends()
 
-    def _tell_ends(self) -> None:
+    def _tell_ends(self, is_done: Callable[[], bool] = bool) -> None:
         """Run as the thread on which tokens end; and after it, for what has come too late."""
-        while True:
+        while not is_done():
             try:
                 first = self._ended.get(block=not self._is_over)
             except Empty:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from durable_operations import add
 
+from actors import Reply
 from tokengate import Gate, token
 from tokengate.control.registry import Plugin
 from tokengate.durable import Journal, submit_to
@@ -168,3 +170,14 @@ def test_a_key_that_was_taken_with_earlier_parameters_is_used_with_others(tmp_pa
         refused = echo.with_options(key="a").submit(1)
         with pytest.raises(KeyReused):
             refused.result(60)
+
+
+def test_a_callback_may_wait_for_another_durable_token(tmp_path: Path) -> None:
+    """The thread on which tokens end is lent meanwhile, so those end that it waits for, and all others."""
+    with Gate("shop", plugins=[Journal(tmp_path)], control_socket=False):
+        found: Reply[list[Any]] = Reply()
+        called = echo.submit(1)
+        called.add_done_callback(lambda _: found._set([echo(2), add.submit(1, 2).result(60)]))
+        assert found.result(60) == [2, 3]
+        assert add.submit(1, 2).result(60) == 3
+    assert not [thread.name for thread in threading.enumerate() if "journal" in thread.name]
