@@ -7,11 +7,11 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
 from heapq import heapreplace
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -29,7 +29,8 @@ from actors.lowlevel import (
 )
 from tokengate._exceptions import BadOperation
 from tokengate.durable import _states as states
-from tokengate.durable._record import Record
+from tokengate.durable._checksums import note_corrupt
+from tokengate.durable._record import Keeper, Record
 from tokengate.durable._resumed import end_if_late, resume
 from tokengate.durable._row import SELECT, Row, row_of, rows_of
 from tokengate.gate._operation_table import OperationTable
@@ -54,48 +55,49 @@ _NEXT_FAIR: Final = (
 )
 
 
+class RowsJournal(Keeper, Protocol):
+    """The open journal, as tokens are made of its rows; properties here are attributes of the class."""
+
+    @property
+    def gate(self) -> Any: ...
+
+    @property
+    def system(self) -> ActorSystem: ...
+
+    @property
+    def run(self) -> int: ...
+
+    def wall(self) -> float: ...
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Return a connection that reads, for a `with`."""
+        ...
+
+    def decode(self, row: Row, token: DurableToken[Any], /) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a row, for its token."""
+        ...
+
+    def park(self, row: Row, /) -> None:
+        """Note on disk that the arguments of a row do not fit."""
+        ...
+
+    def rejoin(self, token: DurableToken[Any], row: Row, /) -> None:
+        """Make the token of a row a member of its transaction again."""
+        ...
+
+
 class Backlog:
     """The rows of a journal that have not ended, and which of them are tokens in memory.
 
     Args:
-        system: of the gate.
-        run: number of this opening.
-        places: {spec of an operation: its place}; looking up one that is not there yet makes it.
-        decode: returns the arguments of a row, for its token.
-        record: makes the record of a row.
-        reading: returns a connection that reads, for a `with`.
-        give_up: makes the row with a uid a dead letter, since bits of it have changed.
-        wall: returns the wall time.
-        park: notes on disk that the arguments of a row do not fit.
-        join: makes the token of a row a member of its transaction.
-        call: has a function called by the writer, in a transaction.
+        journal: the open journal.
     """
 
-    def __init__(
-        self,
-        system: ActorSystem,
-        run: int,
-        places: OperationTable,
-        decode: Callable[[Row, DurableToken[Any]], tuple[tuple[Any, ...], dict[str, Any]]],
-        record: Callable[[int, bool], Record],
-        reading: Callable[[], closing[sqlite3.Connection]],
-        give_up: Callable[[int], object],
-        wall: Callable[[], float],
-        park: Callable[[Row], object],
-        join: Callable[[DurableToken[Any], Row], object],
-        call: Callable[[Callable[[sqlite3.Connection], object]], Reply[object]],
-    ) -> None:
-        self._system = system
-        self._run = run
-        self._places = places
-        self._decode = decode
-        self._record = record
-        self._reading = reading
-        self._give_up = give_up
-        self._wall = wall
-        self._park = park
-        self._join = join
-        self._call = call
+    def __init__(self, journal: RowsJournal) -> None:
+        self._journal = journal
+        self._system = journal.system
+        self._run = journal.run
+        self._places: OperationTable = journal.gate._operations
         self._lock = threading.RLock()
         # Tokens that wait on disk only, and those of earlier runs; the others are found by their ids.
         self._known: WeakValueDictionary[int, DurableToken[Any]] = WeakValueDictionary()
@@ -105,7 +107,7 @@ class Backlog:
         self.unread: set[str] = set()  # paths with rows of earlier runs that are to be read
         self._closing = threading.Event()
         self._wanted: SimpleQueue[Callable[[sqlite3.Connection], object] | None] = SimpleQueue()
-        self._thread = DaemonThread(self._read, f"{system.name}-journal-reader")
+        self._thread = DaemonThread(self._read, f"{self._system.name}-journal-reader")
         self._ended: set[int] | None = None  # uids of tokens that have ended since the reader began to read
         self._rooms: deque[Reply[None]] = deque()  # of senders that wait, since too many are on disk
         self.on_disk = 0  # rows that wait on disk only
@@ -135,7 +137,7 @@ class Backlog:
 
     def look(self, path: str = "") -> None:
         """Have the rows of earlier runs read whose places are there by now, of one path or of all; not on a loop."""
-        with self._reading() as db:
+        with self._journal.reading() as db:
             for one in [path] if path else list(self.unread):
                 rows = rows_of(db, "state IN (1, 2) AND path = ? LIMIT 1", one)
                 place = self.target(rows[0].operation, rows[0].path)[0] if rows else None
@@ -166,7 +168,7 @@ class Backlog:
         with self._lock:
             token = self.known(row.uid)
             if token is None and not row.whole:
-                self._give_up(row.uid)
+                self._journal.call(partial(note_corrupt, uid=row.uid))
                 return None
             token = token or self._made(row)
             if token is None:
@@ -196,7 +198,7 @@ class Backlog:
         Those on disk only are kept in memory for a while, so that they are found by their ids again.
         """
         found: dict[int, DurableToken[Any]] = {}
-        with self._reading() as db:
+        with self._journal.reading() as db:
             for id in ids:
                 uid = id if id >> 40 else self._run << 40 | id
                 token = self.known(uid) or self._found.get(id)
@@ -243,12 +245,12 @@ class Backlog:
         self._system.live.pop(token.id)
         if not isinstance(token, DurableToken):  # it is not durable any more
             return None
-        record = self._record(row.uid, place.is_idempotent(call))
+        record = Record(self._journal, row.uid, idempotent=place.is_idempotent(call))
         try:
-            args, token.kwargs = self._decode(row, token)
+            args, token.kwargs = self._journal.decode(row, token)
         except msgspec.ValidationError:
             self._misfits[row.operation] = self._code_of(row.operation)
-            self._park(row)
+            self._journal.park(row)
             return None
         token._args = args[0] if call is None else args
         record.is_accepted = record.is_on_disk = True
@@ -256,12 +258,12 @@ class Backlog:
         parent = None if row.parent is None else self.known(row.parent)
         token.parent = None if parent is None else parent.id  # an id of this run
         token.key, token.record, token._phase = row.key, record, TokenState.QUEUED
-        token.created_at = token.queued_at = self._system.clock() - max(0.0, self._wall() - row.accepted)
+        token.created_at = token.queued_at = self._system.clock() - max(0.0, self._journal.wall() - row.accepted)
         if row.uid >> 40 == self._run:
             token.id = row.uid & (1 << 40) - 1
         self._known[row.uid] = token
-        resume(token, row.attempts, row.deadline, self._wall())
-        self._join(token, row)
+        resume(token, row.attempts, row.deadline, self._journal.wall())
+        self._journal.rejoin(token, row)
         return token
 
     def target(self, name: str, path: str) -> tuple[Place | None, str, Any]:
@@ -358,7 +360,7 @@ class Backlog:
     # On the thread that reads
 
     def _read(self) -> None:
-        with self._reading() as db:
+        with self._journal.reading() as db:
             while (wanted := self._wanted.get()) is not None:
                 try:
                     while wanted(db):
@@ -370,7 +372,7 @@ class Backlog:
 
     def _move(self, path: str, operation: str, place: Place, db: sqlite3.Connection) -> None:
         """Give rows the path that their operation has now: it depends on the names of those that were there first."""
-        self._call(lambda db: db.execute(_MOVE, (place.path, path, operation))).result()
+        self._journal.call(lambda db: db.execute(_MOVE, (place.path, path, operation))).result()
         self._left[place.path] = {**self._left.get(place.path, {}), **_keys_at(db, place.path)}
         self.expect(place)
         self.room_in(place)

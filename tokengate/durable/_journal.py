@@ -29,7 +29,6 @@ from tokengate._exceptions import JournalFailed, LeftInJournal, NotRecovered
 from tokengate.durable import _states as states
 from tokengate.durable._backlog import Backlog
 from tokengate.durable._calls import codec_of, name_of_call
-from tokengate.durable._checksums import note_corrupt
 from tokengate.durable._codec import LARGEST, Codec
 from tokengate.durable._due import Due
 from tokengate.durable._keys import Tokens, submit_row
@@ -178,20 +177,8 @@ class OpenJournal:
         self.aliases = aliases
         self.system: ActorSystem = gate._system
         self.directory = run.directory.path
-        self.backlog = Backlog(
-            self.system,
-            run.number,
-            gate._operations,
-            self._decode,
-            self._record,
-            self.reading,
-            lambda uid: self.call(partial(note_corrupt, uid=uid)),
-            lambda: self.wall(),  # noqa: PLW0108  # which tests set
-            self._park,
-            self._join,
-            self.call,
-        )
         self.run = run.number
+        self.backlog = Backlog(self)
         self.is_going_on = False  # whether what earlier runs have left may run
         self.page = run.page
         self.writer = writer
@@ -250,9 +237,6 @@ class OpenJournal:
     def in_memory(self) -> int:
         """Return how many of its tokens are in memory."""
         return sum(isinstance(token, DurableToken) for token in list(self.system.live.values()))
-
-    def _record(self, uid: int, idempotent: bool) -> Record:
-        return Record(self, uid, idempotent=idempotent)
 
     def reading(self) -> closing[sqlite3.Connection]:
         """Return a connection that reads, for a `with`; not on a loop."""
@@ -315,14 +299,15 @@ class OpenJournal:
             self._operations[place] = name, codec
         return name, codec
 
-    def _decode(self, row: Row, token: Token[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments of a row, and make its token a member of its transaction."""
+    def decode(self, row: Row, token: Token[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a row, for its token."""
         if is_compensation(row.key):
             (text,), _ = msgspec.json.decode(row.arguments, type=tuple[tuple[msgspec.Raw], dict[str, Any]])
             return (self.transactions.done_of(bytes(text), self._codec_of),), {}
         return self.codec(row.operation, place_of(token), token._call).decode(row.arguments)
 
-    def _join(self, token: DurableToken[Any], row: Row) -> None:
+    def rejoin(self, token: DurableToken[Any], row: Row) -> None:
+        """Make the token of a row a member of its transaction again."""
         if row.tx is not None:
             has_begun = row.state == states.BEGUN or row.attempts + row.recoveries > 0
             self.transactions.join(token, row.tx, has_begun=has_begun)
@@ -450,7 +435,8 @@ class OpenJournal:
     def _offer_later(self, uids: Sequence[int], _reply: object) -> None:
         self.later(self.offer_new, uids)
 
-    def _park(self, row: Row) -> None:
+    def park(self, row: Row) -> None:
+        """Note on disk that the arguments of a row do not fit."""
         with suppress(JournalFailed):
             self.writer.put(Write(partial(_set_state, [row.uid], states.QUEUED, states.PARKED)))
 

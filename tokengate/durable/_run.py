@@ -79,7 +79,7 @@ def begin_run(owned: OwnedDirectory, gate: str, config: Path | None, audit: Path
     directory = owned.path
     pages = left_pages(directory)
     check(directory, pages)
-    last_write = max((_written(path) for path in directory.glob(f"{DATABASE}*")), default=0.0)
+    last_write = max((path.stat().st_mtime for path in directory.glob(f"{DATABASE}*")), default=0.0)
     db = connect(directory)
     page = None
     try:
@@ -120,10 +120,6 @@ def _note_begun(db: sqlite3.Connection, pages: Iterable[LeftPage]) -> None:
                 "UPDATE tokens SET state = 2, recoveries = recoveries + 1 WHERE uid = ? AND state IN (1, 2)",
                 [(uid,) for uid in page.uids],
             )
-
-
-def _written(path: Path) -> float:
-    return path.stat().st_mtime
 
 
 def _text(path: Path | None) -> str | None:
