@@ -24,20 +24,22 @@ from tokengate.authority._authority import Authority
 from tokengate.authority._file import APPROVALS, AUDIT, GRANTS
 from tokengate.config._file import find_file, read_file
 from tokengate.control._admission import Caller, admission
-from tokengate.control._exceptions import ProposalMade
+from tokengate.control._exceptions import BadRequest, ProposalMade
 from tokengate.control._validation import checked
 from tokengate.control.inspection._selector import parse
 from tokengate.control.messages import Message, verb_of
 from tokengate.control.registry._kinds import kind_of
 from tokengate.durable import _kinds as k
+from tokengate.durable._codec import Codec
 from tokengate.durable._files import OwnedDirectory
+from tokengate.durable._fork import ForkAnswers
 from tokengate.durable._keys import submit_row
+from tokengate.durable._listed import Listed
 from tokengate.durable._run import begin_run
 from tokengate.durable._salvage import salvage
 from tokengate.durable._schedule_times import Times
 from tokengate.durable._schedules import _COLUMNS, Schedules, _State
 from tokengate.durable._store import DATABASE, reader
-from tokengate.durable._verbs import JournalAnswers
 from tokengate.durable._writer import Writer
 from tokengate.policy._policies import PlaceName
 
@@ -186,7 +188,7 @@ class _ClosedJournal:
         """Leave a token to the next opening."""
 
 
-class _ClosedAnswers(JournalAnswers):
+class _ClosedAnswers(ForkAnswers):
     """The answers about a journal that no gate has open."""
 
     def _shows(self, path: str) -> bool:  # noqa: ARG002  # as its base
@@ -200,6 +202,9 @@ class _ClosedAnswers(JournalAnswers):
         journal.close()  # it is locked again by what follows
         found = await trio.to_thread.run_sync(salvage, journal.directory)
         return k.JournalSalvaged(found.kept, found.damaged, found.commits, found.missing, str(found.old))
+
+    def _codec_of(self, row: Listed) -> Codec:  # noqa: ARG002
+        raise BadRequest("arguments are set while a gate has the journal open: their types are in its code")
 
 
 class _Stored:

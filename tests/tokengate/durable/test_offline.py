@@ -110,6 +110,19 @@ def test_a_schedule_is_run_and_resumed(leave: Leave) -> None:
 
 
 @in_ci
+def test_a_token_is_forked(leave: Leave) -> None:
+    """Case 40. The new one waits for the next opening; arguments are set by an open gate, which has their types."""
+    directory = leave("")
+    (dead, *_) = ask(directory, k.DeadLetters())
+
+    with pytest.raises(BadRequest, match="while a gate has the journal open"):
+        ask(directory, k.ForkDurableToken(dead.uid, from_="pay", set={"order": "2"}))
+    new = ask(directory, k.ForkDurableToken(dead.uid, from_="pay"))
+
+    assert (new.state, new.tags["fork"]) == ("queued", dead.uid)
+
+
+@in_ci
 def test_a_gate_that_is_open_keeps_others_out(tmp_path: Path) -> None:
     """Case 40. Also from a list."""
     directory = tmp_path / "journal"
