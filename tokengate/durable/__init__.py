@@ -14,7 +14,8 @@
 #   _row.py       a row of tokens, as a token is made of it again
 #   _calls.py     names on disk, and what is called by them
 #   _codec.py     arguments and results as JSON
-#   _keys.py      rows by uid and by key: made in the journal, attached to
+#   _keys.py      tokens by the uid or the key of their row: attached to, ended as others do
+#   _new_rows.py  rows that the journal makes itself
 #   _writer.py    the thread that writes: what has come is one transaction
 #   _store.py     the database: its tables and connections
 #   _checksums.py checksums of rows, and the triggers that set them

@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from tokengate.durable._codec import LARGEST
-from tokengate.durable._keys import submit_row
+from tokengate.durable._new_rows import submit_row
 from tokengate.durable._ports import OpenedJournal
 from tokengate.durable._submit import INBOX, Call
 

@@ -31,7 +31,7 @@ from tokengate.durable._backlog import Backlog
 from tokengate.durable._calls import codec_of, name_of_call
 from tokengate.durable._codec import LARGEST, Codec
 from tokengate.durable._due import Due
-from tokengate.durable._keys import Tokens, submit_row
+from tokengate.durable._keys import Tokens
 from tokengate.durable._record import Record
 from tokengate.durable._row import Row, rows_of
 from tokengate.durable._run import Run
@@ -243,8 +243,6 @@ class OpenJournal:
         return closing(reader(self.directory))
 
     # Acceptance
-
-    submit_row = submit_row
 
     def acceptance(self, tokens: Sequence[DurableToken[Any]]) -> Acceptance:
         """Return the acceptance of new tokens, which is to be begun.

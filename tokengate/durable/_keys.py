@@ -1,12 +1,10 @@
-"""Rows of tokens by uid, and by operation and key: made inside of the journal, and attached to."""
+"""Tokens by the uid or the key of their row: attached to, and ended as others do whose key they have."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 import threading
-import time
-from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
@@ -26,92 +24,17 @@ from actors import (
 from actors.lowlevel import DurableToken, Properties, loop_here, make_token, place_of
 from tokengate._exceptions import NotRecovered
 from tokengate.durable import _states as states
-from tokengate.durable._calls import name_of, path_of
-from tokengate.durable._codec import checksum
-from tokengate.durable._ports import OpenedJournal, StoredJournal
+from tokengate.durable._calls import name_of
+from tokengate.durable._ports import OpenedJournal
 from tokengate.durable._record import Record, number_of, text_of
 from tokengate.durable._row import Row, row_of
-from tokengate.durable._run import Run
 from tokengate.durable._writer import ACCEPT
-from tokengate.operations._operation import operation_named
 
 RECOVERY_REASONS: Final = ("may_have_run", "poison", "corrupt")
 """Why tokens do not run again after the death of their process."""
 
 
 _FOUND: Final = "SELECT uid, arguments, operation, state, result, error, reason FROM tokens WHERE"
-
-
-def prepare_rows(run: Run, aliases: Mapping[str, str]) -> None:
-    """Give rows to the operations that have taken the places of theirs, and have parked ones tried again.
-
-    Args:
-        run: the files of this opening; nothing else writes to them yet.
-        aliases: {name of an operation on disk: its name now}.
-    """
-    db = run.db
-    db.execute("BEGIN IMMEDIATE")
-    for old, new in aliases.items():
-        row = new, path_of(new), old  # a row whose key is taken there stays as it is
-        db.execute("UPDATE OR IGNORE tokens SET operation = ?, path = ? WHERE operation = ?", row)
-    db.execute("UPDATE tokens SET state = ? WHERE state = ?", (states.QUEUED, states.PARKED))
-    db.execute("UPDATE meta SET commits = commits + 1")
-    db.execute("COMMIT")
-    run.note_commit()
-
-
-def submit_row(
-    journal: StoredJournal,
-    db: sqlite3.Connection,
-    operation: str,
-    arguments: bytes,
-    *,
-    key: str | None = None,
-    tags: Mapping[str, str] | None = None,
-    priority: int | None = None,
-    due: float | None = None,
-    path: str = "",
-    parent: int | None = None,
-) -> tuple[int, bool]:
-    """Write the row of a new token, unless its key is taken; within a transaction, on the thread of the writer.
-
-    After the commit it is offered to its mailbox by `journal.offer`, or when it is due.
-
-    Args:
-        journal: the journal.
-        db: the connection that writes.
-        operation: its name, `module:qualified name`.
-        arguments: as the codec writes them.
-        key: of the token; None: none.
-        tags: in addition to those of the operation.
-        priority: None: that of the operation.
-        due: wall time before which it does not begin.
-        path: of the place; empty: that of the operation.
-        parent: uid of the token that has made it, as a number.
-
-    Returns:
-        its uid as a number, or that of the row which has the key; and whether it is new.
-    """
-    operation = journal.aliases.get(operation, operation)
-    if key is not None:
-        taken = db.execute("SELECT uid FROM tokens WHERE operation = ? AND key = ?", (operation, key)).fetchone()
-        if taken:
-            return int(taken[0]), False
-    known = operation_named(operation)
-    path = path or path_of(operation)
-    own_tags = {} if known is None else dict(known.tags)
-    if priority is None:
-        priority = 0 if known is None else known.priority
-    uid = journal.run << 40 | next(journal.system.ids)
-    row = (
-        uid, operation, path, key, None, arguments, checksum(uid, operation, arguments), priority,
-        msgspec.json.encode({**own_tags, **(tags or {})}).decode(), parent, None, None, due, None,
-        states.QUEUED if due is None else states.DELAYED, 0, 0, time.time(),
-    )  # fmt: skip
-    db.execute(ACCEPT, row)
-    if due is not None:
-        journal.due.note(due)
-    return uid, True
 
 
 class Tokens:

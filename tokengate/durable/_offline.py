@@ -33,7 +33,6 @@ from tokengate.durable import _kinds as k
 from tokengate.durable._codec import Codec
 from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._fork import ForkAnswers
-from tokengate.durable._keys import submit_row
 from tokengate.durable._listed import Listed
 from tokengate.durable._run import begin_run
 from tokengate.durable._salvage import salvage
@@ -156,8 +155,6 @@ class _ClosedJournal:
         elif self._is_open:
             self._owned.close()
         self._is_open = False
-
-    submit_row = submit_row
 
     def reading(self) -> closing[sqlite3.Connection]:
         """Return a connection that reads, for a `with`."""

@@ -23,8 +23,9 @@ from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._fork import ForkAnswers
 from tokengate.durable._inbox import SECONDS, Inbox
 from tokengate.durable._journal import OpenJournal
-from tokengate.durable._keys import attach, prepare_rows
+from tokengate.durable._keys import attach
 from tokengate.durable._kinds import DeadLetterVerbs, JournalVerbs, ScheduleVerbs
+from tokengate.durable._new_rows import prepare_rows
 from tokengate.durable._run import begin_run
 from tokengate.durable._schedule import Schedule
 from tokengate.durable._schedules import Schedules, checked

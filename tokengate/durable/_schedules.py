@@ -23,6 +23,7 @@ from tokengate.durable import _kinds as k
 from tokengate.durable import _states as states
 from tokengate.durable._checksums import whole
 from tokengate.durable._journal import OpenJournal
+from tokengate.durable._new_rows import submit_row
 from tokengate.durable._record import text_of
 from tokengate.durable._row import Row, rows_of
 from tokengate.durable._schedule import Schedule
@@ -189,8 +190,8 @@ class Schedules:
         schedule, rows = one.schedule, list[Row]()
         for due in begins:
             key, tags = f"schedule/{schedule.name}@{stamp(due)}", {"schedule": schedule.name, "due": stamp(due)}
-            uid, is_new = self._journal.submit_row(
-                db, schedule.operation, schedule.arguments,
+            uid, is_new = submit_row(
+                self._journal, db, schedule.operation, schedule.arguments,
                 key=key, tags={**schedule.tags, **tags}, priority=schedule.priority,
             )  # fmt: skip
             one = attrs.evolve(one, uid=uid)

@@ -18,7 +18,7 @@ from tokengate.durable import _states as states
 from tokengate.durable._calls import name_of
 from tokengate.durable._checksums import WHOLE, whole
 from tokengate.durable._codec import Codec, encode_result
-from tokengate.durable._keys import submit_row
+from tokengate.durable._new_rows import submit_row
 from tokengate.durable._ports import OpenedJournal
 from tokengate.durable._record import text_of
 from tokengate.durable._writer import Also, Write

@@ -22,8 +22,8 @@ from tokengate.control.messages import verb_of
 from tokengate.durable import _kinds as k
 from tokengate.durable import _states as states
 from tokengate.durable._checksums import CHECKED, whole
-from tokengate.durable._keys import submit_row
 from tokengate.durable._listed import Listed, chosen, listed
+from tokengate.durable._new_rows import submit_row
 from tokengate.durable._ports import StoredJournal
 from tokengate.durable._record import text_of
 from tokengate.durable._store import DATABASE

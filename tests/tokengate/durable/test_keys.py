@@ -21,6 +21,7 @@ from tiers import in_ci
 
 from tokengate import Gate, TokenState
 from tokengate.durable import Journal
+from tokengate.durable._new_rows import submit_row
 from tokengate.errors import KeyReused, TokenFailed, TokenTerminated, WouldBlock
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -236,7 +237,7 @@ def test_a_row_is_submitted_once_by_its_key(tmp_path: Path) -> None:
 
         def write(db: Any) -> list[Any]:
             name, args = "durable_operations:add", b"[[1, 2], {}]"
-            return [inside.submit_row(db, name, args, key="one", due=2e9) for _ in range(2)]
+            return [submit_row(inside, db, name, args, key="one", due=2e9) for _ in range(2)]
 
         (uid, is_new), (same, is_again) = inside.call(write).result(10)
         assert (uid, is_new, is_again) == (same, True, False)
