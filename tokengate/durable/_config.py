@@ -46,14 +46,19 @@ def _seconds(value: Any) -> float | None:
         return None
 
 
-def _names(value: Any) -> Mapping[str, str] | None:
-    return value if isinstance(value, dict) and all(isinstance(name, str) for name in value.values()) else None
+def are_names(names: Iterable[object]) -> bool:
+    """Tell whether all are names on disk, such as `shop:charge`."""
+    return all(isinstance(name, str) and name.count(":") == 1 for name in names)
+
+
+def _aliases(value: Any) -> Mapping[str, str] | None:
+    return value if isinstance(value, dict) and are_names((*value, *value.values())) else None
 
 
 _KEYS: Final[Mapping[str, tuple[Callable[[Any], Any], str]]] = {
     "directory": (_path, "use the whole path of a directory, such as '/var/lib/shop'"),
     "retention": (_seconds, "use a number of seconds, or text such as '7d'"),
-    "aliases": (_names, "use a table of names: 'shop.old:charge' = 'shop:charge'"),
+    "aliases": (_aliases, "use a table of names: 'shop.old:charge' = 'shop:charge'"),
 }
 _PARAMETERS: Final = tuple(inspect.signature(Schedule).parameters)
 

@@ -17,7 +17,7 @@ from tokengate.config._file import Config
 from tokengate.control.messages import HealthPart
 from tokengate.control.registry._plugin import Plugin
 from tokengate.durable import _retention
-from tokengate.durable._config import JOURNAL, SCHEDULES
+from tokengate.durable._config import JOURNAL, SCHEDULES, are_names
 from tokengate.durable._events import JournalChanged
 from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._fork import ForkAnswers
@@ -72,7 +72,7 @@ class Journal(Plugin):
         if not isinstance(retention, int | float) or not 0 <= retention < math.inf:
             raise ValueError(f"retention of the journal is {retention!r}; it must be a number of seconds")
         for old, new in (aliases or {}).items():
-            if not all(isinstance(name, str) and name.count(":") == 1 for name in (old, new)):
+            if not are_names((old, new)):
                 raise ValueError(
                     f"aliases of the journal has {old!r}: {new!r}; write names, such as 'shop.old:pay': 'shop:charge'"
                 )

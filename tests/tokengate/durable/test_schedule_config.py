@@ -73,6 +73,7 @@ def test_a_reload_adds_edits_and_removes_schedules(file: Path) -> None:
         ('[journal]\ndirectory = "state"', "2: journal.directory is 'state'; use the whole path"),
         ('[journal]\nretention = "soon"', "2: journal.retention is 'soon'; use a number of seconds"),
         ("[journal]\naliases = 5", "2: journal.aliases is 5; use a table of names"),
+        ('[journal]\naliases = {a = "b"}', "2: journal.aliases is {'a': 'b'}; use a table of names"),
         ("[journal]\nspeed = 5", "2: journal.speed is 5; there is no such key; use one of directory, retention"),
         ('[[schedule]]\noperation = "a:b"\nevery = 5', "1: schedule[0].name is missing; use 1 to 100 letters"),
         ('[[schedule]]\nname = "a"\nevery = 5', "1: schedule[0].operation is missing; use a durable operation"),
