@@ -288,3 +288,22 @@ def test_commands_take_the_directory(leave: Leave) -> None:
     result = run("dead-letter", "discard", "*", "--reason", "done by hand")
     assert (result.exit_code, result.output.count("charges:charge")) == (0, 2)
     assert run("dead-letter", "retry", "*").exit_code != 0
+
+
+def test_a_service_that_finds_its_journal_in_use_says_so_in_one_line(tmp_path: Path) -> None:
+    """`tokengate run`, as for other errors of an opening; a directory that is open to others, too."""
+    (tmp_path / "service.py").write_text(
+        "from tokengate import Gate\nfrom tokengate.durable import Journal\n"
+        f"gate = Gate('shop', plugins=[Journal({str(tmp_path / 'journal')!r})], control_socket=False)\n"
+    )
+    with Gate("other", plugins=[Journal(tmp_path / "journal")], control_socket=False):
+        used = CliRunner().invoke(main, ["run", f"{tmp_path / 'service.py'}:gate"])
+    (tmp_path / "journal").chmod(0o755)
+    shared = CliRunner().invoke(main, ["run", f"{tmp_path / 'service.py'}:gate"])
+    (tmp_path / "journal").chmod(0o700)
+
+    for found, why in ((used, "is in use by gate 'other'"), (shared, "it is open to others")):
+        assert found.exit_code == 2
+        assert f"cannot open gate 'shop': {tmp_path / 'journal'}" in found.output
+        assert why in found.output
+        assert "Traceback" not in found.output

@@ -15,7 +15,15 @@ from tokengate.cli._parameters import SECONDS
 from tokengate.cli._run_target import load_target
 from tokengate.cli._signals import Stopping, stop_on_signals
 from tokengate.control.registry._modules import command_line
-from tokengate.errors import BadConfig, GateState, StartFailed
+from tokengate.errors import (
+    BadConfig,
+    BadStateDirectory,
+    GateState,
+    JournalDamaged,
+    JournalInUse,
+    NewerFormat,
+    StartFailed,
+)
 from tokengate.types import ShutdownReport
 
 _HINT: Final = "'tokengate admin login --open' shows its page; "
@@ -89,13 +97,18 @@ def _add_admin(gate: Gate) -> None:
         gate._attach((*gate._plugins, Admin()))
 
 
+_NOT_OPENED: Final = (
+    BadConfig, BadStateDirectory, GateState, JournalDamaged, JournalInUse, NewerFormat, StartFailed,
+)  # fmt: skip
+
+
 def _serve(
     gate: Gate, setup: Callable[[Gate], Any] | None, shutdown: float | None, stopping: Stopping, hint: str
 ) -> ShutdownReport:
     stopping.gate = gate
     try:
         gate.open()
-    except (BadConfig, GateState, StartFailed) as error:
+    except _NOT_OPENED as error:
         raise UsageProblem(f"cannot open gate '{gate.name}': {error}") from error
     click.echo(f"gate '{gate.name}' is open; {hint}Ctrl-C stops it", err=True)
     try:

@@ -82,7 +82,7 @@ _DURATIONS = (
     "per", "probes_in", "wait_p95", "run_p50", "run_p95", "cpu", "backlog", "age", "idle", "made", "used", "expires",
 )  # fmt: skip
 
-_TIMES = ("due", "last", "until")
+_TIMES = ("due", "last", "until", "accepted", "ended")
 
 _GUARDS = {
     "force": "pause and kill need --force",
