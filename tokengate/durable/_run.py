@@ -15,7 +15,7 @@ import attrs
 from tokengate.control._version import own_version
 from tokengate.durable._files import OwnedDirectory, boot_id
 from tokengate.durable._page import LeftPage, Page, left_pages
-from tokengate.durable._store import DATABASE, check, connect, reader
+from tokengate.durable._store import DATABASE, check, connect, damaged, reader
 
 
 @attrs.define(eq=False)
@@ -104,10 +104,12 @@ def begin_run(owned: OwnedDirectory, gate: str, config: Path | None, audit: Path
         for left in pages:
             if left.run != run:  # a page of this number was made by an opening that did not get to its row
                 left.path.unlink()
-    except BaseException:
+    except BaseException as error:
         db.close()
         if page is not None:
             page.remove()
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise damaged(directory, str(error)) from error
         raise
     return Run(owned, run, db, page, commits, has_reserve)
 

@@ -412,3 +412,27 @@ def test_an_older_format_is_copied_and_migrated(tmp_path: Path, monkeypatch: pyt
     with sqlite3.connect(tmp_path / "journal.db.format-1") as db:
         assert db.execute("SELECT format FROM meta").fetchone() == (1,)
     db.close()
+
+
+def test_a_row_that_an_index_has_lost_is_noticed(tmp_path: Path) -> None:
+    """Else it would never run: nothing looks at the rows themselves. Case 7."""
+    with Gate("shop", plugins=[Journal(tmp_path)], control_socket=False) as gate:
+        gate.register(add)
+        gate.control.suspend("add")
+        tokens = [add.submit(number, 0) for number in range(3)]
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_schema SET sql = replace(sql, 'state = 1', 'state = 9') WHERE name = 'tokens_queued'")
+        db.execute("PRAGMA writable_schema = RESET")
+        db.execute("REINDEX tokens_queued")
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_schema SET sql = replace(sql, 'state = 9', 'state = 1') WHERE name = 'tokens_queued'")
+    db.close()
+
+    assert [type(token.exception()).__name__ for token in tokens] == ["LeftInJournal"] * 3
+    with pytest.raises(JournalDamaged, match="index tokens_queued"):
+        Gate("shop", plugins=[Journal(tmp_path)], control_socket=False).open()
+    assert salvage(tmp_path).kept == 3
+    with Gate("shop", plugins=[Journal(tmp_path)], control_socket=False) as gate:
+        gate.register(add)
+        assert [gate.plugin(Journal).attach(token.uid).result(10) for token in tokens] == [0, 1, 2]
