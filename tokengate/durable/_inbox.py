@@ -15,6 +15,7 @@ import msgspec
 from tokengate.durable._codec import LARGEST
 from tokengate.durable._new_rows import submit_row
 from tokengate.durable._ports import OpenedJournal
+from tokengate.durable._record import text_of
 from tokengate.durable._submit import INBOX, Call
 
 SECONDS: Final = 0.1
@@ -27,7 +28,7 @@ _logger = logging.getLogger("tokengate.durable")
 
 @attrs.frozen
 class InboxRefused:
-    """A file of the inbox could not be read as a call; it was moved to `inbox/bad`.
+    """A file of the inbox is no call, or has the key of another one; it was moved to `inbox/bad`.
 
     Attributes:
         gate: name of the gate.
@@ -96,6 +97,10 @@ class Inbox:
             )  # fmt: skip
             if is_new:
                 uids.append(uid)
+                continue
+            (text,) = db.execute("SELECT arguments FROM tokens WHERE uid = ?", (uid,)).fetchone()
+            if msgspec.json.decode(text) != list(call.arguments):
+                bad[name] = f"token {text_of(uid)} has its key, '{call.key}', and other arguments"
         return uids, bad
 
     def _read(self, name: str) -> Call:
@@ -110,6 +115,6 @@ class Inbox:
         bad = self._folder / "bad"
         bad.mkdir(mode=0o700, exist_ok=True)
         os.rename(self._new / name, bad / name)
-        _logger.error("a file of the inbox is no call, and was moved to %s: %s", bad / name, why)
+        _logger.error("a file of the inbox is no call to be taken, and was moved to %s: %s", bad / name, why)
         gate = self._journal.gate.name
         self._journal.system.publish(InboxRefused(gate, name, why))

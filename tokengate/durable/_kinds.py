@@ -305,6 +305,7 @@ class DeadLetterRow:
         error: class, and text where all may be shown to the caller.
         ended: when that was, in seconds since the epoch.
         successor: uid of the token that was submitted in its place; empty: there is none.
+        key: that names the work; empty: none.
     """
 
     uid: str
@@ -313,6 +314,7 @@ class DeadLetterRow:
     error: str
     ended: float
     successor: str = ""
+    key: str = ""
 
 
 @attrs.frozen

@@ -81,7 +81,9 @@ class Listed:
         reason = self.reason or states.NAMES[self.state]
         ended = self.accepted if self.ended is None else self.ended
         error = self.error_shown(texts)
-        return DeadLetterRow(text_of(self.uid), self.operation, reason, error, ended, self._successor)
+        return DeadLetterRow(
+            text_of(self.uid), self.operation, reason, error, ended, self._successor, key=self.key or ""
+        )
 
     @property
     def _successor(self) -> str:

@@ -65,7 +65,8 @@ def salvage(directory: Path) -> Salvaged:
     owned = OwnedDirectory(directory, "salvage")
     try:
         old = directory / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
-        (old / "new").mkdir(mode=0o700, parents=True)
+        for folder in (old, old / "new"):
+            folder.mkdir(mode=0o700)
         for name in (DATABASE, f"{DATABASE}-wal"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy2(directory / name, old)

@@ -105,9 +105,14 @@ class Submitter:
             kwargs: arguments by keyword.
 
         Raises:
-            NotDurable: an argument, or an option, has no form in JSON; or they are too large.
+            NotDurable: an argument, or an option, has no form in JSON; they are too large; or the name cannot be one.
             OSError: it cannot be written; nothing was submitted.
         """
+        place, _, method = operation.rpartition(":")
+        if not place or not method:
+            raise NotDurable(
+                f"operation is {operation!r}; it must be 'module:qualified name', or 'path:method' of an actor"
+            )
         name = f"{time.time_ns():020}-{secrets.token_hex(8)}"
         key = name if key is None or key == "" else str(key)
         try:
@@ -118,8 +123,8 @@ class Submitter:
         if len(text) > LARGEST:
             raise NotDurable(f"arguments of '{operation}' have {len(text):,} bytes; at most {LARGEST:,} can be kept")
         fresh, new = self._inbox / "tmp", self._inbox / "new"
-        for folder in (fresh, new):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._inbox, fresh, new):
+            folder.mkdir(mode=0o700, exist_ok=True)
         file = os.open(fresh / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(file, "wb") as stream:

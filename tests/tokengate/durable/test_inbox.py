@@ -107,6 +107,9 @@ def test_what_json_does_not_hold_is_refused_at_the_sender(directory: Path) -> No
     for value in (object(), {1, object()}, "x" * 300_000):
         with pytest.raises(NotDurable, match="arguments of 'durable_operations:add'"):
             box.submit(ADD, value, 2)
+    for operation in ("work.pay", "", ":add", "work:"):
+        with pytest.raises(NotDurable, match="it must be 'module:qualified name'"):
+            box.submit(operation, 1)
     with pytest.raises(BadStateDirectory, match="it has no journal"):
         submit_to(directory / "elsewhere")
 
@@ -228,3 +231,19 @@ def test_workers_of_a_prefork_server_submit_and_look(directory: Path, until: Unt
             os.killpg(server.pid, signal.SIGKILL)  # its workers, too
 
     assert len({row["key"] for row in journals.rows(directory)}) == 20
+
+
+def test_a_key_that_another_call_has_is_refused_with_an_event(directory: Path, until: Until) -> None:
+    """The sender has gone; the file is kept, and the first call is as it was."""
+    events: list[Any] = []
+    with opened(directory) as gate:
+        gate.subscribe(lambda event: events.append(event) if isinstance(event, InboxRefused) else None)
+        box = submit_to(directory)
+        for arguments in ((1, 2), (1, 2), (1, 3)):
+            key = box.submit(ADD, *arguments, key="order-17")
+            until(ended(box, key))
+        until(lambda: bool(events))
+
+    assert ["has its key, 'order-17', and other arguments" in event.why for event in events] == [True]
+    assert os.listdir(directory / "inbox" / "bad") == [events[0].file]
+    assert [row["result"] for row in journals.rows(directory)] == [b"3"]
