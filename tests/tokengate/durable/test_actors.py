@@ -75,6 +75,7 @@ def test_a_state_is_saved_with_the_end_of_the_message(tmp_path: Path, kind: str)
         assert counter.proxy().count().get() == 3
 
 
+@in_ci
 @KINDS
 def test_saved_states_are_exact_over_kills(
     tmp_path: Path, kind: str, seed: int, rounds: Callable[[int], int], until: Callable[[Callable[[], bool]], None]
@@ -155,6 +156,7 @@ def test_messages_that_were_left_go_on(tmp_path: Path, kind: str, until: Callabl
     assert [row["state"] for row in journals.rows(directory)] == [4, 4, 4, 4]
 
 
+@in_ci
 def test_messages_wait_for_the_actor(tmp_path: Path, until: Callable[[Callable[[], bool]], None]) -> None:
     """On disk, until there is a place with their path whose class has the method. Case 22."""
     directory = tmp_path / "journal"
@@ -258,6 +260,7 @@ with Gate("shop", children=children, plugins=[Journal(sys.argv[1])], control_soc
 """
 
 
+@in_ci
 def test_what_operators_change_is_written(tmp_path: Path, until: Callable[[Callable[[], bool]], None]) -> None:
     """Priority, tags and place of what is left are as they were, and it runs there."""
     directory = tmp_path / "journal"

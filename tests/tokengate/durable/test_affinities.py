@@ -134,6 +134,7 @@ def test_an_end_is_on_disk_before_anybody_sees_it(tmp_path: Path, disk: journals
         assert told == ["completed", "completed"]
 
 
+@in_ci
 @EACH
 @pytest.mark.parametrize("idempotent", [False, True], ids=["once", "again"])
 def test_recovery_asks_whether_a_token_may_run_twice(tmp_path: Path, kind: str, idempotent: bool) -> None:

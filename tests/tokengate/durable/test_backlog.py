@@ -13,6 +13,7 @@ from typing import Any
 import journals
 import pytest
 from durable_operations import noted
+from tiers import in_ci
 
 from tokengate import Gate, Policy, Token, TokenState, token
 from tokengate.durable import Journal
@@ -71,6 +72,7 @@ def _submitted(*numbers: int, priority: int = 0) -> list[Token[int]]:
     return [work.with_options(priority=priority).submit(number) for number in numbers]
 
 
+@in_ci
 def test_tokens_on_disk_run_in_their_order_and_in_the_objects_of_their_senders(gate: Gate) -> None:
     """Case 25: a mailbox of 10 has 10 of them in memory, and each object that a sender holds is the one that runs."""
     tokens = _submitted(*range(100))
@@ -128,6 +130,7 @@ def test_a_token_on_disk_is_cancelled_reniced_and_paused_like_one_in_memory(unti
     assert tokens[36].result(30) == 36
 
 
+@in_ci
 def test_a_small_tenant_on_disk_waits_under_two_rounds(gate: Gate) -> None:
     """Case 26: fair keys take turns on disk, too, whatever the others have there."""
     tokens = [shared.submit("big", number) for number in range(100)]

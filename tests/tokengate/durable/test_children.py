@@ -33,6 +33,7 @@ with Gate("shop", plugins=[Journal(sys.argv[1])], processes=1, control_socket=Fa
 CHILDREN = [1, 1, 1, 3, 5, 7]
 
 
+@in_ci
 @pytest.mark.parametrize(
     "kind", ["cpu", "actor", *(pytest.param(kind, marks=in_ci) for kind in ("trio", "asyncio", "process"))]
 )

@@ -10,6 +10,7 @@ import journals
 import pytest
 from durable_operations import Sender, noted
 from gated_code import LIMIT, Door
+from tiers import in_ci
 
 from tokengate import Gate, Policy, Retry, token
 from tokengate.durable import Journal
@@ -99,6 +100,7 @@ def test_running_tokens_get_the_time_of_the_drain(tmp_path: Path, door: Door) ->
     assert [row["state"] for row in journals.rows(tmp_path / "journal")] == [4, 1]
 
 
+@in_ci
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("operation", "then"), [(waits, 5), (waits_again, 4)], ids=["once", "again"])
 def test_a_token_that_is_cut_short_is_left_in_the_journal(

@@ -141,6 +141,7 @@ def test_a_second_gate_is_refused(tmp_path: Path) -> None:
         assert add.submit(1, 2).result(10) == 3
 
 
+@in_ci
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     """Its file stays, and says nothing any more. Case 33."""
     killed(WRITES, tmp_path / "journal", 1)
@@ -196,6 +197,7 @@ def test_an_opening_that_fails_leaves_the_directory_free(tmp_path: Path, method:
 # Openings
 
 
+@in_ci
 def test_an_opening_says_how_the_ones_before_have_ended(tmp_path: Path) -> None:
     """Closed; killed; or by a loss of power, if the machine was started since."""
     directory = tmp_path / "journal"
@@ -213,6 +215,7 @@ def test_an_opening_says_how_the_ones_before_have_ended(tmp_path: Path) -> None:
     assert (found[3]["pid"], found[3]["gate"], found[3]["closed"]) == (os.getpid(), "shop", None)
 
 
+@in_ci
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_kill_in_recovery_counts_nothing_twice(tmp_path: Path, moment: str) -> None:
     """Those whose code ran have a recovery, those beside them have none. Cases 9, 11."""
@@ -254,6 +257,7 @@ def test_a_page_has_a_slot_for_each_token_until_it_is_full(tmp_path: Path) -> No
 # Damage
 
 
+@in_ci
 def test_a_log_that_is_cut_or_changed_says_how_many_commits_are_missing(tmp_path: Path, seed: int) -> None:
     """Nothing is touched then; without the page, what is there is a prefix of the commits. Case 7."""
     rng = random.Random(seed)
@@ -290,6 +294,7 @@ def test_a_log_that_is_cut_or_changed_says_how_many_commits_are_missing(tmp_path
         assert [row["arguments"] for row in found] == [row["arguments"] for row in whole[: len(found)]]
 
 
+@in_ci
 def test_a_damaged_database_is_left_as_it_is(tmp_path: Path) -> None:
     """Also one that is gone, or that is no database."""
     directory = tmp_path / "journal"
@@ -326,6 +331,7 @@ def test_a_row_whose_bits_have_changed_is_a_dead_letter(tmp_path: Path, until: U
     assert "bits of its row have changed" in found[1]["error"]
 
 
+@in_ci
 def test_salvage_keeps_each_whole_row_and_no_other(tmp_path: Path, seed: int) -> None:
     """However many bits have changed. The old file is kept, and a gate opens with what was saved. Case 41."""
     rng = random.Random(seed)
@@ -363,6 +369,7 @@ def test_salvage_keeps_each_whole_row_and_no_other(tmp_path: Path, seed: int) ->
         assert add.submit(1, 2).result(10) == 3
 
 
+@in_ci
 def test_salvage_goes_on_after_missing_commits(tmp_path: Path) -> None:
     """The log is read as far as it is whole, and the number of commits goes on above that of the page."""
     killed(WRITES, tmp_path, 5)

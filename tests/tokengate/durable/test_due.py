@@ -14,6 +14,7 @@ import durable_operations as operations
 import journals
 import pytest
 from durable_operations import noted
+from tiers import in_ci
 
 from tokengate import Gate, TokenState
 from tokengate.durable import Journal
@@ -63,6 +64,7 @@ def states(directory: Path) -> list[int]:
     return [row["state"] for row in journals.rows(directory, "state")]
 
 
+@in_ci
 def test_a_call_that_was_put_off_begins_in_a_later_process_at_its_time(tmp_path: Path, until: Until) -> None:
     """By its delay or its moment, and not before."""
     directory, ledger = tmp_path / "journal", tmp_path / "ledger"
@@ -96,6 +98,7 @@ def test_a_delay_does_not_notice_that_the_wall_clock_is_set(tmp_path: Path, unti
         assert after.result(60) == 1
 
 
+@in_ci
 @pytest.mark.parametrize("kind", ["cpu", "trio", "asyncio", "process"])
 def test_snooze_is_no_attempt_and_takes_no_memory(tmp_path: Path, kind: str, until: Until) -> None:
     """Case 18: the token is queued on disk until its time, then its code begins anew, in its first attempt."""
@@ -119,6 +122,7 @@ def test_snooze_is_no_attempt_and_takes_no_memory(tmp_path: Path, kind: str, unt
     assert journals.rows(directory, "state, result, attempts") == [{"state": 4, "result": b"3", "attempts": 1}]
 
 
+@in_ci
 @pytest.mark.parametrize("kind", ["cpu", "trio", "asyncio", "process"])
 def test_the_token_that_its_sender_holds_ends_when_its_code_has_begun_anew(
     tmp_path: Path, kind: str, until: Until
@@ -160,6 +164,7 @@ def test_a_retry_outlives_the_process_with_its_count_and_time(tmp_path: Path, un
     assert journals.rows(directory, "state, attempts, error") == [{"state": 5, "attempts": 3, "error": "ValueError: 3"}]
 
 
+@in_ci
 def test_a_short_delay_between_two_attempts_outlives_the_process(tmp_path: Path, until: Until) -> None:
     """Case 27: it is waited for in memory, and its time is on disk."""
     directory, ledger = tmp_path / "journal", tmp_path / "ledger"
@@ -179,6 +184,7 @@ def test_a_short_delay_between_two_attempts_outlives_the_process(tmp_path: Path,
     assert noted(ledger) == ["attempt 1", "attempt 2"]
 
 
+@in_ci
 def test_a_deadline_that_passes_meanwhile_ends_the_token_at_the_next_opening(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:

@@ -84,6 +84,7 @@ def fill(folder: Path, name: str) -> None:
                     pass
 
 
+@in_ci
 @needs_root
 def test_a_full_disk_refuses_what_is_new_and_has_space_for_ends(small_disk: Path, until: Until) -> None:
     """When the reserve is used up, too, ends wait for space; plain tokens go on, and no reply is wrong. Case 31."""
@@ -175,6 +176,7 @@ def test_a_journal_whose_disk_fails_stops(tmp_path: Path, statement: str, until:
     assert [row["how"] for row in journals.runs(tmp_path)] == ["killed", "closed"]
 
 
+@in_ci
 def test_a_database_that_another_program_holds_is_waited_for(tmp_path: Path) -> None:
     """An operator's shell in a transaction delays acceptances, and fails none."""
     gate, plugin = opened(tmp_path)
@@ -261,6 +263,7 @@ with Gate("shop", plugins=[plugin], control_socket=False) as gate:
 """
 
 
+@in_ci
 def test_a_forked_child_has_neither_the_lock_nor_the_journal(tmp_path: Path) -> None:
     """It refuses durable calls, never touches the connection, and may outlive its parent. Case 33."""
     with journals.start(FORKS, tmp_path, piped=True) as program:

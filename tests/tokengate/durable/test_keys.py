@@ -143,6 +143,7 @@ def test_a_joined_token_has_its_own_cancel(tmp_path: Path, ledger: str) -> None:
     assert noted(ledger) == []
 
 
+@in_ci
 def test_threads_that_submit_a_key_at_once_get_one_uid(tmp_path: Path, ledger: str, seed: int) -> None:
     """Case 19: drawn keys from four threads; each key runs once, and each token has its outcome."""
     tokens: list[tuple[int, Any]] = []
@@ -244,6 +245,7 @@ def test_a_row_is_submitted_once_by_its_key(tmp_path: Path) -> None:
         assert journal.attach(add, key="one").uid == journal.attach("durable_operations:add", key="one").uid
 
 
+@in_ci
 def test_records_name_the_uid_of_the_row_and_the_key(tmp_path: Path) -> None:
     """In the run that has made it, and in a later one; what has joined has that uid, too."""
     events: list[Any] = []

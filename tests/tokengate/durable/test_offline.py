@@ -242,6 +242,7 @@ def test_a_change_after_a_death_counts_that_once(tmp_path: Path) -> None:
         assert journal.rows.tokens("operation=held")[0].recoveries == 1
 
 
+@in_ci
 @needs_root
 @pytest.mark.usefixtures("programs")
 def test_root_and_the_owner_may_and_others_may_not(leave: Leave) -> None:

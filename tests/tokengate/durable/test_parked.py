@@ -13,6 +13,7 @@ from typing import Any
 import journals
 import pytest
 from durable_operations import CpuCounter, add
+from tiers import in_ci
 
 from tokengate import Gate
 from tokengate.durable import Journal
@@ -94,6 +95,7 @@ def test_arguments_that_do_not_fit_are_parked(tmp_path: Path, shop: Callable[...
         assert attached.result(30) == 17
 
 
+@in_ci
 def test_messages_wait_for_their_actor(tmp_path: Path) -> None:
     """Case 22: a path that is unknown; the message is handled as soon as there is an actor."""
     with opened(tmp_path) as (gate, _):

@@ -7,7 +7,7 @@ from pathlib import Path
 import journals
 import pytest
 from durable_operations import KINDS, Sender, add, noted
-from tiers import IN_CI
+from tiers import IN_CI, in_ci
 
 from tokengate import Gate, token
 from tokengate.durable import Journal
@@ -110,6 +110,7 @@ def test_what_has_replied_never_runs_again(tmp_path: Path) -> None:
     assert noted(ledger) == ["run 1"] * len(USED) + ["run 2"] * len(USED)
 
 
+@in_ci
 def test_a_token_that_three_processes_died_with_is_poison(tmp_path: Path) -> None:
     """Those before and behind it are not blamed, and run. Case 11."""
     directory, ledger = tmp_path / "journal", tmp_path / "ledger"
@@ -141,6 +142,7 @@ with Gate("shop", plugins=[Journal(sys.argv[1])], control_socket=False) as gate:
 """
 
 
+@in_ci
 def test_a_token_that_ran_beside_poison_is_not_blamed(tmp_path: Path) -> None:
     """What two processes have died with runs alone the third time. Case 11."""
     directory, ledger = tmp_path / "journal", tmp_path / "ledger"

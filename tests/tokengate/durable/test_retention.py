@@ -9,6 +9,7 @@ from typing import Any
 import journals
 import pytest
 from durable_operations import add, fails
+from tiers import in_ci
 
 from tokengate import Gate
 from tokengate.durable import Journal
@@ -92,6 +93,7 @@ def test_ended_rows_are_removed_in_small_steps_and_free_their_keys(tmp_path: Pat
         assert (again.result(10), again.uid == first.uid) == (11, False)
 
 
+@in_ci
 def test_removal_goes_on_until_nothing_is_left(tmp_path: Path) -> None:
     """One look removes all that is old, a step after the other."""
     journal = Journal(tmp_path / "journal")

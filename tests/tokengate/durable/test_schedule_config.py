@@ -8,6 +8,7 @@ import durable_operations
 import pytest
 from durable_operations import add
 from programs import run
+from tiers import in_ci
 
 from tokengate import Gate
 from tokengate._exceptions import BadConfig
@@ -122,6 +123,7 @@ def test_a_gate_without_a_journal_or_without_a_directory_says_so(file: Path, tmp
         pass
 
 
+@in_ci
 def test_the_check_of_a_file_knows_the_sections(file: Path) -> None:
     """No gate and no plugin is needed."""
     found = run("-m", "tokengate", "check", str(file))

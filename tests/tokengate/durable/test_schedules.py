@@ -255,6 +255,7 @@ def test_a_one_off_fires_once(shop: Shop) -> None:
             assert shop.row().due is None
 
 
+@in_ci
 def test_the_clock_is_set_an_hour_back_and_forth(shop: Shop, seed: int) -> None:
     """Case 45: nothing fires twice, nothing before it is due; what was jumped over is caught up."""
     drawing = random.Random(seed)
@@ -295,6 +296,7 @@ with Gate("shop", plugins=[journal], control_socket=False):
 """
 
 
+@in_ci
 def test_firings_under_kills_are_as_many_tokens(tmp_path: Path, until: Until, seed: int) -> None:
     """Case 44: 1,000 firings of a gate that is killed at random moments are 1,000 tokens, each of which has run."""
     drawing = random.Random(seed)

@@ -11,6 +11,7 @@ import durable_operations as operations
 import journals
 import pytest
 from durable_operations import note, noted, run_of, twice_in_cpu, twice_in_process, twice_in_trio
+from tiers import in_ci
 
 from tokengate import Gate, token
 from tokengate.durable import Journal, step
@@ -44,6 +45,7 @@ def recorded(directory: Path) -> list[tuple[str, int, bytes]]:
         db.close()
 
 
+@in_ci
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_recorded_step_is_not_called_again(tmp_path: Path, kind: str, until: Until) -> None:
     """Case 15: after the death of the process the token runs again, and gets from disk what its steps have returned;
@@ -167,6 +169,7 @@ def test_steps_of_several_tasks_of_a_token_are_recorded(directory: Path, tmp_pat
     assert sorted(noted(ledger)) == sorted(["0", "1", "2", "3"] * 3)
 
 
+@in_ci
 def test_a_child_process_asks_its_gate_for_steps(directory: Path, tmp_path: Path) -> None:
     """Nested ones, too; the values are rebuilt there."""
     ledger = str(tmp_path / "ledger")

@@ -95,6 +95,7 @@ def shop(tmp_path: Path) -> Shop:
     return Shop(tmp_path)
 
 
+@in_ci
 def test_a_transaction_that_is_done_is_forgotten(shop: Shop) -> None:
     """With its compensations, when its block ends."""
     with shop.gate() as gate:
@@ -120,6 +121,7 @@ def test_an_error_undoes_it(shop: Shop) -> None:
     ]
 
 
+@in_ci
 def test_what_was_cut_short_is_undone_at_the_next_opening(shop: Shop) -> None:
     """Before any token runs: what had ended, and what may have run. Case 28."""
     shop.set("take 2")
@@ -152,6 +154,7 @@ def test_a_rollback_goes_on_after_a_kill(shop: Shop) -> None:
     assert shop.left() == [0, 0]
 
 
+@in_ci
 @pytest.mark.parametrize("kill", ["take 2", *(pytest.param(kill, marks=in_ci) for kill in ("take 1", "take 3"))])
 def test_an_owner_that_runs_again_goes_on_with_it(shop: Shop, kill: str) -> None:
     """What has been done in it is found again, and is not done twice. Case 28."""
@@ -164,6 +167,7 @@ def test_an_owner_that_runs_again_goes_on_with_it(shop: Shop, kill: str) -> None
     assert shop.left() == [0, 0]
 
 
+@in_ci
 def test_an_owner_that_runs_again_undoes_all_of_it(shop: Shop) -> None:
     """Also what it has done in its first run. Case 28."""
     shop.set("take 2")
@@ -183,6 +187,7 @@ def test_an_owner_that_runs_again_undoes_all_of_it(shop: Shop) -> None:
     ]
 
 
+@in_ci
 def test_what_an_earlier_run_has_done_is_undone_with_the_rest(shop: Shop) -> None:
     """Even if the transaction of that run was done: the block that fails is that of the same tokens. Case 28."""
     shop.set("done")
@@ -199,6 +204,7 @@ def test_what_an_earlier_run_has_done_is_undone_with_the_rest(shop: Shop) -> Non
     assert shop.left() == [0, 0]
 
 
+@in_ci
 def test_each_transaction_is_done_or_undone_over_kills(
     shop: Shop, seed: int, rounds: Callable[[int], int], until: Callable[[Callable[[], bool]], None]
 ) -> None:
@@ -230,6 +236,7 @@ def test_each_transaction_is_done_or_undone_over_kills(
     assert shop.left() == [0, 0]
 
 
+@in_ci
 def test_an_owner_that_does_not_run_again_has_it_undone(shop: Shop) -> None:
     """It may have run, and is a dead letter. Case 28."""
     shop.set("take 2")
@@ -242,6 +249,7 @@ def test_an_owner_that_does_not_run_again_has_it_undone(shop: Shop) -> None:
     ]
 
 
+@in_ci
 def test_a_stuck_transaction_is_known_after_a_restart(shop: Shop, until: Callable[[Callable[[], bool]], None]) -> None:
     """Operators repeat its compensations, or skip them. Case 28."""
     shop.set("closed 1", "closed 2")

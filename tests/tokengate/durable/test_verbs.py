@@ -204,6 +204,7 @@ def test_a_dead_letter_with_changed_bits_is_not_retried(journal: Journal, failed
     journal.dead_letters.discard(uid)
 
 
+@in_ci
 def test_those_that_may_not_see_a_token_do_not_see_its_row(tmp_path: Path, failed: Fail) -> None:
     """Case 36. Grants decide by the operation of each row; verbs need one that reaches all of it."""
     text = grants(

@@ -17,6 +17,7 @@ import pytest
 import trio
 from durable_operations import Sender, noted
 from gated_code import LIMIT
+from tiers import in_ci
 
 from actors import Reply
 from tokengate import Gate, Token, token
@@ -110,6 +111,7 @@ def test_a_cancelled_wait_takes_back_what_is_not_being_written(tmp_path: Path, d
     assert sorted(ended) == [("completed", "NoneType"), ("completed", "NoneType"), ("rejected", "TokenRejected")]
 
 
+@in_ci
 def test_code_in_child_processes_submits_durable_calls(tmp_path: Path) -> None:
     """The thread that serves the processes does not wait for the disk."""
     with opened(tmp_path / "journal"):
@@ -117,6 +119,7 @@ def test_code_in_child_processes_submits_durable_calls(tmp_path: Path) -> None:
     assert [row["state"] for row in journals.rows(tmp_path / "journal")][:1] == [4]
 
 
+@in_ci
 def test_a_slow_disk_holds_up_no_loop(tmp_path: Path, disk: journals.Disk) -> None:
     """While a commit is being written, operators are answered and plain tokens run. Case 37."""
     with opened(tmp_path / "journal") as gate:
@@ -154,6 +157,7 @@ def test_no_code_of_users_runs_on_the_thread_that_writes(tmp_path: Path, disk: j
     assert not disk.threads & threads
 
 
+@in_ci
 def test_a_journal_that_cannot_write_tells_all_who_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -204,6 +208,7 @@ def test_map_names_what_is_on_disk_when_it_raises(
     assert len(accepted) == 4
 
 
+@in_ci
 def test_ctrl_c_takes_back_what_is_not_being_written(tmp_path: Path, disk: journals.Disk) -> None:
     """What is being written is accepted, and runs; then a second submit with the same key would join it. Case 39."""
     with opened(tmp_path / "journal"):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from durable_operations import add
+from tiers import in_ci
 
 from tokengate import Gate
 from tokengate.durable import Journal
 
 
+@in_ci
 def test_a_function_is_called_within_the_transaction(tmp_path: Path) -> None:
     """Its result is there after the commit; what one has written that raises is undone, and no other's."""
 
