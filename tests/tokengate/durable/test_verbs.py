@@ -102,7 +102,7 @@ def test_a_row_that_cannot_run_here_is_parked(
     assert len(journal.rows.tokens("state!=parked")) == 1
     assert journal.rows.look()[0].parked == 1
     (part,) = (one for one in journal.gate.control.health().parts if one.name == "journal")
-    assert (part.status, part.why[:8]) == ("degraded", "1 tokens")
+    assert (part.status, part.why[:8]) == ("degraded", "1 token ")
 
 
 def test_a_dead_letter_is_retried_and_its_successor_has_its_key(journal: Journal, failed: Fail, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tokengate.control.messages import RIGHTS, Listing, Message, OnOne
 from tokengate.control.registry import Kind, Plugin, _kinds, register
 from tokengate.control.registry._paths import routes
 from tokengate.control.transport._discovery import find_gate
+from tokengate.durable import Journal
 from tokengate.errors import TokenTerminated
 from tokengate.history import History
 from tokengate.mcp._bridge import Call
@@ -84,7 +85,8 @@ def test_every_verb_that_looks_can_be_reached(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(ControlActor, "_perform", note)
     looking = [route for route in routes() if route.shape != "action" and route.message is not m.WaitApproval]
-    with Gate("shop", plugins=[Telemetry(), History(tmp_path / "history"), tallies.Tally()], shutdown=LIMIT):
+    plugins = [Telemetry(), History(tmp_path / "history"), Journal(tmp_path / "journal"), tallies.Tally()]
+    with Gate("shop", plugins=plugins, shutdown=LIMIT):
         assistant = Assistant()
         tools = tools_of(CEILING)
         for route in looking:

@@ -165,7 +165,7 @@ def test_twenty_thousand_tokens_are_listed_in_pages_and_steered_and_the_loop_is_
         assert len(found.rows) == 5_000
 
     assert turns_during(page) >= 18
-    assert turns_during(lambda: _queries.describe(system, sent[0])) >= 4
+    assert turns_during(lambda: _queries.describe(system, sent[0])) >= 3  # of 4: trio draws which of two tasks is next
     for ask in (
         lambda: verbs.renice(m.Renice("tenant=acme", priority=3)),
         lambda: verbs.pause(m.Pause("tenant=acme")),
