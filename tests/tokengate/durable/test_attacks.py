@@ -85,7 +85,7 @@ def test_a_priority_that_has_no_form_on_disk_leaves_the_journal_alone(tmp_path: 
 def test_a_list_that_is_nested_too_deeply_is_refused_at_its_sender(tmp_path: Path) -> None:
     """It is NotDurable, as each value that would not come back."""
     nested: list[Any] = []
-    for _ in range(950):
+    for _ in range(50_000):
         nested = [nested]
     with Gate("shop", plugins=[Journal(tmp_path / "journal")], control_socket=False), pytest.raises(NotDurable):
         echo.submit(nested)
