@@ -5,6 +5,7 @@ from actors._child._yields import refuse_yield
 from actors._in_child import ask_gate, gates_operation, submits_to_gate
 from actors.concurrency._alarm import Alarm
 from actors.concurrency._blocking import (
+    any_loop_here,
     blocking,
     current_turn,
     lend_this_thread,
@@ -119,6 +120,7 @@ __all__ = [
     "Waiter",
     "Worker",
     "accepted_together",
+    "any_loop_here",
     "ask_gate",
     "at_home",
     "attach",

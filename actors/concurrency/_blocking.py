@@ -108,6 +108,11 @@ def loop_here() -> str:
     return "asyncio" if loop is not None and hosted_loops.get(loop) else ""
 
 
+def any_loop_here() -> str:
+    """Return `trio` or `asyncio` if the calling thread runs any such loop, else an empty text."""
+    return loop_here() or ("asyncio" if asyncio._get_running_loop() is not None else "")
+
+
 def begin_turn(place: TurnOwner, drainer: TurnHolder) -> int:
     """Begin a turn of `place` on the current thread; return its depth, which `end_turn` takes."""
     turns = _local.turns

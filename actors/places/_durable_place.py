@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,7 +9,7 @@ from functools import partial
 from typing import Any, ClassVar, cast
 
 from actors._exceptions import ActorDead, MailboxFull, NotDurable, TokenRejected, WouldBlock
-from actors.concurrency._blocking import blocking, loop_here
+from actors.concurrency._blocking import any_loop_here, blocking
 from actors.mailboxes._durable_mailbox import DurableMailbox
 from actors.mailboxes._mailbox import Mailbox, Put
 from actors.places._actor import BaseActor, checked_class
@@ -42,14 +41,14 @@ class DurablePlace(Place):
         tags: Mapping[str, str] = NO_TAGS,
         kind: type[Token[Any]] = DurableToken,
     ) -> Token[Any]:
-        if not self.is_durable(call):
-            return make_token(self, operation, call, args, kwargs, priority, tags)
-        token = make_token(self, operation, call, args, kwargs, priority, tags, kind)
-        assert isinstance(token, DurableToken)
-        token.record = token.key = None
-        policy = token._extras.policy
-        if policy is not None:
-            policy.outlive_sender()
+        is_durable = self.is_durable(call)
+        token = make_token(self, operation, call, args, kwargs, priority, tags, kind if is_durable else Token)
+        if is_durable:
+            assert isinstance(token, DurableToken)
+            token.record = token.key = None
+            policy = token._extras.policy
+            if policy is not None:
+                policy.outlive_sender()
         return token
 
     def _wait_for_room(self, token: Token[Any]) -> None:
@@ -66,7 +65,7 @@ class DurablePlace(Place):
         senders = self.system.senders
         senders.update(tokens)
         try:
-            if loop := loop_here() or (asyncio._get_running_loop() is not None and "asyncio"):
+            if loop := any_loop_here():
                 raise WouldBlock(
                     f"{tokens[0]._describe()} would block the {loop} loop of this thread until it is on disk; "
                     "await 'asubmit'"

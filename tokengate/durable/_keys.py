@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 from typing import Any, Final
@@ -21,7 +20,7 @@ from actors import (
     TokenTerminated,
     WouldBlock,
 )
-from actors.lowlevel import DurableToken, Properties, loop_here, make_token, place_of
+from actors.lowlevel import DurableToken, Properties, any_loop_here, make_token, place_of
 from tokengate._exceptions import NotRecovered
 from tokengate.durable import _states as states
 from tokengate.durable._calls import name_of
@@ -213,7 +212,7 @@ def error_from(state: TokenState, message: str, reason: str) -> BaseException:
 
 def attach(journal: OpenedJournal, what: Any, key: str | int | None) -> Token[Any]:
     """Return a token of a row; see `Journal.attach`."""
-    if loop := loop_here() or (asyncio._get_running_loop() is not None and "asyncio"):
+    if loop := any_loop_here():
         raise WouldBlock(f"attach would block this {loop} loop while it reads the disk; call it on a thread")
     if key is None:
         return journal.tokens.attach(number_of(what))

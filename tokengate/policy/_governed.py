@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 from contextvars import Context
@@ -17,8 +16,8 @@ from actors.lowlevel import (
     DurableToken,
     Place,
     Rule,
+    any_loop_here,
     await_free,
-    loop_here,
     note_change,
     place_of,
 )
@@ -438,7 +437,7 @@ class Governed(HeldToTimes):
         """Tell whether another attempt or the fallback may follow."""
         if self._is_last or self.falls_back:
             return False
-        if self.runs_here and (loop_here() or asyncio._get_running_loop() is not None):
+        if self.runs_here and any_loop_here():
             return False  # its caller is to hold up no loop
         policy = self._rules
         if policy.retry is not None or self.alternatives:
