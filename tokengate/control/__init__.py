@@ -17,6 +17,7 @@
 #   _ports.py       what control asks of its gate
 #   _safe_text.py   a value in text, made without running user code
 #   _units.py       sizes and times
+#   _uids.py        uids of durable tokens, and their numbers
 #   _version.py     the version of TokenGate
 #   _exceptions.py  the errors
 """The control actor, and the ways to it: Python, a socket, the command line, a console.

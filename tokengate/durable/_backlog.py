@@ -28,6 +28,7 @@ from actors.lowlevel import (
     place_of,
 )
 from tokengate._exceptions import BadOperation
+from tokengate.control._uids import is_uid, parts_of, uid_of
 from tokengate.durable import _states as states
 from tokengate.durable._checksums import note_corrupt
 from tokengate.durable._record import Keeper, Record
@@ -200,7 +201,9 @@ class Backlog:
         found: dict[int, DurableToken[Any]] = {}
         with self._journal.reading() as db:
             for id in ids:
-                uid = id if id >> 40 else self._run << 40 | id
+                uid = id if is_uid(id) else uid_of(self._run, id)
+                if not is_uid(uid):
+                    continue  # nor is it an id
                 token = self.known(uid) or self._found.get(id)
                 if token is None:
                     row = row_of(db, uid)
@@ -216,7 +219,8 @@ class Backlog:
 
     def known(self, uid: int) -> DurableToken[Any] | None:
         """Return the object of a token that has not ended, if there is one."""
-        token: Any = self._system.live.get(uid & (1 << 40) - 1) if uid >> 40 == self._run else None
+        run, id = parts_of(uid)
+        token: Any = self._system.live.get(id) if run == self._run else None
         if isinstance(token, DurableToken) and token.record is not None and token.record.number == uid:
             return token
         return self._known.get(uid)
@@ -259,8 +263,9 @@ class Backlog:
         token.parent = None if parent is None else parent.id  # an id of this run
         token.key, token.record, token._phase = row.key, record, TokenState.QUEUED
         token.created_at = token.queued_at = self._system.clock() - max(0.0, self._journal.wall() - row.accepted)
-        if row.uid >> 40 == self._run:
-            token.id = row.uid & (1 << 40) - 1
+        run, id = parts_of(row.uid)
+        if run == self._run:
+            token.id = id
         self._known[row.uid] = token
         resume(token, row.attempts, row.deadline, self._journal.wall())
         self._journal.rejoin(token, row)

@@ -11,12 +11,12 @@ import msgspec
 from actors import NotDurable
 from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Refused
+from tokengate.control._uids import number_of, text_of
 from tokengate.durable import _kinds as k
 from tokengate.durable._codec import Codec
 from tokengate.durable._listed import Listed
 from tokengate.durable._new_rows import submit_row
 from tokengate.durable._ports import OpenedJournal
-from tokengate.durable._record import number_of, text_of
 from tokengate.durable._steps import WITHIN, shown
 from tokengate.durable._verbs import JournalAnswers
 

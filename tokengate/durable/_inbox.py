@@ -12,10 +12,10 @@ from typing import Final
 import attrs
 import msgspec
 
+from tokengate.control._uids import text_of
 from tokengate.durable._codec import LARGEST
 from tokengate.durable._new_rows import submit_row
 from tokengate.durable._ports import OpenedJournal
-from tokengate.durable._record import text_of
 from tokengate.durable._submit import INBOX, Call
 
 SECONDS: Final = 0.1

@@ -26,6 +26,7 @@ from actors.lowlevel import (
     waking_together,
 )
 from tokengate._exceptions import JournalFailed, LeftInJournal, NotRecovered
+from tokengate.control._uids import uid_of
 from tokengate.durable import _states as states
 from tokengate.durable._backlog import Backlog
 from tokengate.durable._calls import codec_of, name_of_call
@@ -263,7 +264,7 @@ class OpenJournal:
         if key is None and token.parent is not None:
             key = token.key = key_of_child(token, name, text)
         parent = None if token.parent is None else self.system.live.get(token.parent)
-        record = Record(self, self.run << 40 | token.id, idempotent=place.is_idempotent(token._call))
+        record = Record(self, uid_of(self.run, token.id), idempotent=place.is_idempotent(token._call))
         record.fresh = True
         record.due, also = (None, ()) if policy is None else self.due.of_new(token, record.number)
         try:
@@ -284,7 +285,7 @@ class OpenJournal:
     def _uid_of(self, parent: Token[Any]) -> int:
         if isinstance(parent, DurableToken) and isinstance(parent.record, Record):
             return parent.record.number
-        return self.run << 40 | parent.id
+        return uid_of(self.run, parent.id)
 
     def take_back(self, record: Record) -> bool:
         return record.write is not None and self.writer.take_back(record.write)
@@ -335,7 +336,8 @@ class OpenJournal:
     def go_on(self, path: str = "") -> None:
         """Have the tokens of earlier runs queued, of one path or of all; those first that had begun."""
         where = "state = 2 AND uid < ?" + " AND path = ?" * bool(path)
-        values = (self.run << 40, path) if path else (self.run << 40,)
+        first = uid_of(self.run, 0)
+        values = (first, path) if path else (first,)
         with self.reading() as db:
             begun = rows_of(db, f"{where} ORDER BY uid", *values)
         self.recover(begun)

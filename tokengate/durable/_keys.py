@@ -22,10 +22,11 @@ from actors import (
 )
 from actors.lowlevel import DurableToken, Properties, any_loop_here, make_token, place_of
 from tokengate._exceptions import NotRecovered
+from tokengate.control._uids import number_of, text_of
 from tokengate.durable import _states as states
 from tokengate.durable._calls import name_of
 from tokengate.durable._ports import OpenedJournal
-from tokengate.durable._record import Record, number_of, text_of
+from tokengate.durable._record import Record
 from tokengate.durable._row import Row, row_of
 from tokengate.durable._writer import ACCEPT
 

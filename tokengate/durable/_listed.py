@@ -11,13 +11,13 @@ import attrs
 import msgspec
 
 from tokengate.control._admission import Admission
+from tokengate.control._uids import number_of, parts_of, text_of, uid_in
 from tokengate.control.inspection._selector import Fields, Selector, parse
 from tokengate.control.stream._record import NO_MORE, Record
 from tokengate.durable import _states as states
 from tokengate.durable._checksums import WHOLE
 from tokengate.durable._keys import RECOVERY_REASONS
 from tokengate.durable._kinds import DeadLetterRow, DurableTokenRow
-from tokengate.durable._record import number_of, text_of
 from tokengate.policy._policies import PlaceName
 
 _COLUMNS: Final = (
@@ -152,9 +152,9 @@ def listed(
     wanted, values = ["dead IS NOT NULL" if dead else "TRUE"], list[Any]()
     for part in select.parts:
         if part.name == "uid" and not part.is_tag and part.is_exact:
-            run, _, id = part.value.partition(".")
+            number = uid_in(part.value)
             wanted.append("uid = ?")
-            values.append(int(run) << 40 | int(id) if (run + id).isdecimal() and len(part.value) < 20 else -1)
+            values.append(-1 if number is None else number)
         elif part.name == "state" and not part.is_tag:
             fitting = {state for state, name in enumerate(states.NAMES) if part.fits(name)}
             some = fitting if min(fitting, default=states.COMPLETED) >= states.COMPLETED else {*range(4), *fitting}
@@ -175,6 +175,6 @@ def _record(row: Listed) -> Record:
     operation = place.operation or row.operation
     ended = row.accepted if row.ended is None else row.ended
     return Record(
-        0, "", row.uid & (1 << 40) - 1, operation, row.path, "", None, row.priority, row.tags, 0, row.attempts, name,
+        0, "", parts_of(row.uid)[1], operation, row.path, "", None, row.priority, row.tags, 0, row.attempts, name,
         row.accepted, row.accepted, None, ended, "", 1, NO_MORE, "",
     )  # fmt: skip

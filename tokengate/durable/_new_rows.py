@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from tokengate.control._uids import uid_of
 from tokengate.durable import _states as states
 from tokengate.durable._calls import path_of
-from tokengate.durable._codec import checksum
 from tokengate.durable._ports import StoredJournal
 from tokengate.durable._run import Run
 from tokengate.durable._writer import ACCEPT
@@ -75,9 +75,9 @@ def submit_row(
     own_tags = {} if known is None else dict(known.tags)
     if priority is None:
         priority = 0 if known is None else known.priority
-    uid = journal.run << 40 | next(journal.system.ids)
+    uid = uid_of(journal.run, next(journal.system.ids))
     row = (
-        uid, operation, path, key, None, arguments, checksum(uid, operation, arguments), priority,
+        uid, operation, path, key, None, arguments, 0, priority,
         msgspec.json.encode({**own_tags, **(tags or {})}).decode(), None, None, None, due, None,
         states.QUEUED if due is None else states.DELAYED, 0, 0, time.time(),
     )  # fmt: skip

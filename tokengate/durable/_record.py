@@ -6,6 +6,7 @@ import threading
 from typing import Any, Final, Protocol, TypeAlias
 
 from actors import Reply, TokenState
+from tokengate.control._uids import text_of
 from tokengate.durable._codec import encode_result
 from tokengate.durable._steps import Caller, Steps
 
@@ -205,20 +206,3 @@ class Record:
         """Have the end written again: what did so was interrupted."""
         if self._endings:
             self.journal.end(self, token)
-
-
-def text_of(number: int) -> str:
-    """Return a uid as text."""
-    return f"{number >> 40}.{number & (1 << 40) - 1}"
-
-
-def number_of(uid: str) -> int:
-    """Return the number of a uid.
-
-    Raises:
-        ValueError: it is none.
-    """
-    run, _, id = uid.partition(".")
-    if not (run.isdecimal() and id.isdecimal() and int(run) < 1 << 23 and int(id) < 1 << 40):
-        raise ValueError(f"uid is {uid!r}; it must be a run and an id, such as '17.4242'")
-    return int(run) << 40 | int(id)

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from tokengate._exceptions import JournalDamaged
+from tokengate.control._uids import parts_of
 from tokengate.durable._checksums import CHECKED, columns, whole
 from tokengate.durable._files import OwnedDirectory, sync
 from tokengate.durable._page import left_pages
@@ -99,8 +100,8 @@ def _copy(directory: Path, old: Path) -> Salvaged:
         for table in CHECKED:
             _take(db, table, _table(source, table))
         db.execute("UPDATE meta SET commits = ?", (max(commits, last) + 1,))
-        (highest,) = db.execute("SELECT COALESCE(MAX(uid) >> 40, 0) FROM tokens").fetchone()
-        for run in {highest, *(page.run for page in pages)} - {0}:  # no number is given twice
+        (highest,) = db.execute("SELECT COALESCE(MAX(uid), 0) FROM tokens").fetchone()
+        for run in {parts_of(highest)[0], *(page.run for page in pages)} - {0}:  # no number is given twice
             db.execute("INSERT OR IGNORE INTO runs(run) VALUES(?)", (run,))
         db.execute("COMMIT")
     return Salvaged(kept, read - kept, commits, max(last - commits, 0), old)

@@ -18,13 +18,13 @@ from actors.lowlevel import Place
 from tokengate._exceptions import BadPolicy, JournalFailed
 from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest
+from tokengate.control._uids import text_of
 from tokengate.control._units import seconds_in
 from tokengate.durable import _kinds as k
 from tokengate.durable import _states as states
 from tokengate.durable._checksums import whole
 from tokengate.durable._journal import OpenJournal
 from tokengate.durable._new_rows import submit_row
-from tokengate.durable._record import text_of
 from tokengate.durable._row import Row, rows_of
 from tokengate.durable._schedule import Schedule
 from tokengate.durable._schedule_times import decide, stamp

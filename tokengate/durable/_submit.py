@@ -15,10 +15,10 @@ import msgspec
 
 from actors import NotDurable
 from tokengate._exceptions import BadStateDirectory
+from tokengate.control._uids import text_of
 from tokengate.durable import _states as states
 from tokengate.durable._codec import LARGEST, encode_plain
 from tokengate.durable._files import sync
-from tokengate.durable._record import text_of
 from tokengate.durable._store import DATABASE, reader
 
 INBOX: Final = "inbox"

@@ -14,13 +14,13 @@ import msgspec
 
 from actors import NotDurable, Reply, Token, TokenRejected, TokenState, current_token
 from actors.lowlevel import DurableToken
+from tokengate.control._uids import text_of, uid_of
 from tokengate.durable import _states as states
 from tokengate.durable._calls import name_of
 from tokengate.durable._checksums import WHOLE, whole
 from tokengate.durable._codec import Codec, encode_result
 from tokengate.durable._new_rows import submit_row
 from tokengate.durable._ports import OpenedJournal
-from tokengate.durable._record import text_of
 from tokengate.durable._writer import Also, Write
 from tokengate.operations._operation import operation_named
 from tokengate.policy._attempt import End
@@ -207,7 +207,7 @@ class DurableTransactions:
         for found in self._open.values():
             if found.awaits_owner and (found.owner, found.name) == (transaction.owner, transaction.name):
                 return found
-        transaction.number = self._journal.run << 40 | next(self._journal.system.ids)
+        transaction.number = uid_of(self._journal.run, next(self._journal.system.ids))
         self._put("INSERT INTO transactions(tx, name, owner, state) VALUES(?, ?, ?, 'open')",
                   transaction.number, transaction.name, transaction.owner)  # fmt: skip
         self._open[transaction.number] = transaction

@@ -17,6 +17,7 @@ import attrs
 
 from tokengate.control._admission import admission, restricted
 from tokengate.control._exceptions import BadRequest, ControlError, Refused
+from tokengate.control._uids import text_of
 from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.messages import verb_of
 from tokengate.durable import _kinds as k
@@ -25,7 +26,6 @@ from tokengate.durable._checksums import CHECKED, whole
 from tokengate.durable._listed import Listed, chosen, listed
 from tokengate.durable._new_rows import submit_row
 from tokengate.durable._ports import StoredJournal
-from tokengate.durable._record import text_of
 from tokengate.durable._store import DATABASE
 
 A = TypeVar("A")

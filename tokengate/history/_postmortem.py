@@ -17,7 +17,7 @@ import msgspec
 from actors import TokenGateError
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadRequest, Refused, Unreachable
-from tokengate.control.messages._targets import number_in
+from tokengate.control._uids import uid_in
 from tokengate.control.stream._events import json_of
 from tokengate.durable._kinds import DurableTokens
 from tokengate.history._kinds import HistoryRecords, Opening, ShowHistoryRecord, ShowOpening, ShowTokenLog
@@ -72,7 +72,7 @@ class Postmortem:
             problem = error
         ran = [one for one in events if one.token is not None]
         runs = list(dict.fromkeys(one.gate_run for one in ran))
-        durable = next((uid for uid in (name, *(one.uid or "" for one in ran)) if (number_in(uid) or 0) >> 40), "")
+        durable = next((uid for uid in (name, *(one.uid or "" for one in ran)) if uid_in(uid)), "")
         if len(runs) > 1 and not durable:
             tokens = ", ".join(f"{run}.{name}" for run in sorted(runs))
             raise BadRequest(f"token {name} is of several runs: {tokens}; give one of these")
@@ -82,7 +82,8 @@ class Postmortem:
             live = self._asked("live.json", m.Describe(durable or id))
         if durable and live is not None:
             run, id = here or "", live.row.id
-        if problem is not None and live is None and not self._journal(durable):
+        rows = self._asked("", DurableTokens(durable), "journal") if durable else ()
+        if problem is not None and live is None and not rows:
             raise problem
         if here != run:
             self._asked("gate.json", ShowOpening(run))
@@ -108,11 +109,10 @@ class Postmortem:
             self._put("log.jsonl", log)
         self._asked("tree.json", m.Tree("/", system=True))
         self._asked("figures.json", m.Info())
-        self._journal(durable)
-        gate = next((one.gate for one in events), "")
+        self._put_row(durable, rows)
         self.index = {
-            "v": 1, "token": durable or f"{run}.{id}", "gate": gate, "made": time.time(), "about": _README,
-            "parts": self._counts, "left_out": self._left_out,
+            "v": 1, "token": durable or f"{run}.{id}", "gate": next((one.gate for one in events), ""),
+            "made": time.time(), "about": _README, "parts": self._counts, "left_out": self._left_out,
         }  # fmt: skip
 
     def write(self, file: IO[bytes]) -> None:
@@ -130,14 +130,12 @@ class Postmortem:
 
     # Parts
 
-    def _journal(self, uid: str) -> bool:
-        """Collect the row of a durable token; return whether there is one."""
-        rows = self._asked("", DurableTokens(uid), "journal") if uid else ()
+    def _put_row(self, uid: str, rows: Sequence[Any] | None) -> None:
+        """Keep the row of a durable token, or why there is none; None: that is said already."""
         if rows:
             self._put("journal.jsonl", rows)
         elif rows is not None:
             self._leave_out("journal", "its row was removed after the retention" if uid else "it is not durable")
-        return bool(rows)
 
     def _relatives(self, events: Iterable[m.Event], live: Any, run: str, id: int, since: float) -> None:
         parents: list[m.Event] = []

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from tokengate.control._exceptions import BadRequest
+from tokengate.control._uids import is_uid, uid_in
 from tokengate.control._units import seconds_in
 from tokengate.control.inspection._selector import RECORD_FIELDS, Selector, parse
 from tokengate.control.messages import Event
@@ -156,9 +157,11 @@ class Reader:
         if not number.isdecimal() or len(number) > 18:
             raise BadRequest(f"{name!r} is no token; write its uid, such as 7f3a91c2.4242, or its id")
         now, events, gaps = time.time(), list[Event](), list[Event]()
-        uid = int(number)
-        if run.isdecimal() and len(run) < 8:  # of a durable token, which may have been in several runs of gates
-            uid, run = int(run) << 40 | uid, ""
+        uid = uid_in(name)
+        if uid is None:
+            uid = int(number)
+        else:  # of a durable token, which may have been in several runs of gates
+            run = ""
         for file in self._opened(0.0, now + _LONG, []):
             if run not in ("", file.run):
                 continue
@@ -166,7 +169,8 @@ class Reader:
             found = list(_seen((record_of(row, file.names, file.run) for row in rows), sees))
             events += [event_at(one, one.ended, file.gate) for one in found]
             seen = {one.token for one in found}
-            for id in seen if uid >> 40 else {uid} if sees is None else {uid} & seen:  # not of those that it ran for
+            # Not of the tokens that it ran for.
+            for id in seen if is_uid(uid) else {uid} if sees is None else {uid} & seen:
                 rows = file.db.execute("SELECT * FROM events WHERE token = ?", (id,))
                 events += [event_at(happening_of(row, file.run), row[2] / 1e6, file.gate) for row in rows]
                 rows = file.db.execute("SELECT * FROM samples WHERE uid = ?", (id,))

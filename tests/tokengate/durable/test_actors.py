@@ -17,8 +17,8 @@ from tiers import IN_CI, in_ci
 
 from actors import ActorRef, CpuActor, NotDurable, StartFailed
 from tokengate import ChildSpec, Gate
+from tokengate.control._uids import text_of
 from tokengate.durable import Journal
-from tokengate.durable._record import text_of
 
 pytestmark = pytest.mark.usefixtures("programs")
 

@@ -14,9 +14,9 @@ from durable_operations import add, note, noted
 from tiers import in_ci
 
 from tokengate import Gate
+from tokengate.control._uids import text_of
 from tokengate.durable import Journal, JournalChanged, submit_to
 from tokengate.durable import _kinds as k
-from tokengate.durable._record import text_of
 from tokengate.errors import BadRequest, BadSelector, JournalFailed, Refused, UnknownToken
 
 
@@ -81,9 +81,21 @@ def test_rows_on_disk_are_listed_by_selectors(journal: Journal, failed: Fail, tm
     assert first in uids("tenant=acme") == uids("state=failed,operation!=add") == uids("")[1:]
     assert uids(first) == [first]
     assert uids("uid=1.999999") == uids("tenant=other") == uids("age>1h") == []
+    assert uids("uid=5") == uids("uid=.5") == uids("uid=9999999.1") == []
     assert len(journal.rows.tokens(limit=1)) == 1
     with pytest.raises(BadSelector, match="use state"):
         uids("held=paused")
+
+
+@pytest.mark.parametrize("number", [-(10**19), 2**63, 10**19])
+def test_a_number_that_no_row_can_have_is_unknown(journal: Journal, number: int) -> None:
+    """SQLite would take none of these."""
+    control = journal.gate.control
+    (outcome,) = control.terminate(number)
+
+    assert (outcome.outcome, outcome.note) == ("unknown", "no token has had this id")
+    with pytest.raises(UnknownToken):
+        control.describe(number)
 
 
 @in_ci

@@ -251,6 +251,8 @@ def test_a_token_that_is_unknown_is_an_error(opened: Opened) -> None:
     _gate, history = opened()
     with pytest.raises(BadRequest, match="knows no token 4242"):
         history.show(4242)
+    with pytest.raises(BadRequest, match=r"knows no token 9999999\.1"):  # a number that SQLite would not take
+        history.show("9999999.1")
     with pytest.raises(BadRequest, match="'x' is no token"):
         history.show("x")
     with pytest.raises(BadRequest, match="'soon' is no time"):

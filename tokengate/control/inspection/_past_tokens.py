@@ -9,6 +9,7 @@ from typing import Any, Final
 from actors import ActorSystem, Token
 from tokengate.control._admission import admission
 from tokengate.control._safe_text import plain
+from tokengate.control._uids import is_uid, text_of
 from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.messages import Outcome
 
@@ -41,9 +42,9 @@ def not_live(system: ActorSystem, id: int) -> Outcome:
     """Return the outcome for an id of no live and no remembered token, or of one that the caller may not see."""
     if not admission().sees_all:
         return Outcome(id, "", "unknown", "no live token that you may see has this id")
-    if id >> 40:
-        uid = f"{id >> 40}.{id & (1 << 40) - 1}"
-        return Outcome(id, "", "unknown", f"no token waits here with this uid; 'durable-tokens {uid}' shows its row")
+    if is_uid(id):
+        why = f"no token waits here with this uid; 'durable-tokens {text_of(id)}' shows its row"
+        return Outcome(id, "", "unknown", why)
     if system.is_used(id):
         return Outcome(id, "", "ended", "it has completed, or its end is too long ago to be remembered")
     return Outcome(id, "", "unknown", "no token has had this id")

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from actors import Token
 from tokengate.control._exceptions import BadRequest
+from tokengate.control._uids import uid_in
 from tokengate.control.messages._token_rows import TokenRow
 
 
@@ -23,8 +24,7 @@ class Identified(abc.ABC):
         """The token's number."""
 
 
-_ID: Final = re.compile(r"\s*([0-9]{1,20})\s*")
-_UID: Final = re.compile(r"\s*([1-9][0-9]{0,6})\.([0-9]{1,12})\s*")
+_ID: Final = re.compile(r"[0-9]{1,20}")
 
 OneToken: TypeAlias = int | Token[Any] | Identified | TokenRow
 """A token: its id, itself, its handle, or its row in a list."""
@@ -52,9 +52,8 @@ def selected(target: Target) -> str | tuple[int, ...]:
 
 def number_in(text: str) -> int | None:
     """Return the id, or the number of the uid, that a text is; None: it is neither."""
-    if found := _UID.fullmatch(text):
-        return int(found[1]) << 40 | int(found[2])
-    return int(found[1]) if (found := _ID.fullmatch(text)) else None
+    text = text.strip()
+    return int(text) if _ID.fullmatch(text) else uid_in(text)
 
 
 def id_of(token: OneToken | str) -> int:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from tokengate.control._uids import parts_of
+
 FINISHED: Final = "token.finished"
 RETRIED: Final = "token.retried"
 LOST: Final = "telemetry.lost"
@@ -59,8 +61,6 @@ class More(NamedTuple):
 
 
 NO_MORE: Final = More()
-
-_ID: Final = (1 << 40) - 1
 
 
 class Measured:
@@ -139,8 +139,8 @@ class Record(NamedTuple):
     @property
     def uid(self) -> str:
         """The token over all runs; those that one token has run for share it."""
-        number = self.more.uid or self.token
-        return f"{number >> 40 or self.run}.{number & _ID}"
+        run, id = parts_of(self.more.uid or self.token)
+        return f"{run or self.run}.{id}"
 
     @property
     def is_end(self) -> bool:
