@@ -340,7 +340,6 @@ def test_a_forked_child_writes_nothing_and_closes_nothing(opened: Opened, tmp_pa
     code = """
 import os, sys, time
 from tokengate import Gate, token
-from tokengate.audit import _directory
 from tokengate.history import History
 
 @token
