@@ -71,6 +71,7 @@ from actors.system._system import ActorSystem, SystemStatistics
 from actors.tokens._as_completed import AsCompleted, Waited, as_completed, wait
 from actors.tokens._lifecycle import TERMINAL, TRANSITIONS, TokenState
 from actors.tokens._log_context import LogContext
+from actors.tokens._prediction import Prediction, Quantiles
 from actors.tokens._properties import Guard
 from actors.tokens._token import Token, current_token
 
@@ -117,10 +118,12 @@ __all__ = [
     "Observer",
     "Overflow",
     "PlatformWarning",
+    "Prediction",
     "ProcessActor",
     "ProcessFigures",
     "ProcessPool",
     "ProcessStatistics",
+    "Quantiles",
     "ReceiveTimeout",
     "Reply",
     "Secret",

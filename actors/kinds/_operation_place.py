@@ -53,7 +53,7 @@ class OperationPlace(Place):
 
     exclusive = False
 
-    __slots__ = ("_context", "_limits", "generator", "undo")
+    __slots__ = ("_context", "_limits", "features", "generator", "undo")
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class OperationPlace(Place):
     ) -> None:
         self.generator = generator
         self.undo: object | None = None  # how its tokens are undone, as the floor above knows
+        self.features: object | None = None  # how those of its tokens are computed, likewise
         self._limits = limits
         self._context = context
         super().__init__(

@@ -49,6 +49,7 @@ from actors.system._recovery import Recovery
 from actors.system._token_counts import TokenCounts
 from actors.tokens import _log_context
 from actors.tokens._lifecycle import TokenState
+from actors.tokens._ports import Predictor
 from actors.tokens._properties import Properties
 from actors.tokens._token import Token
 
@@ -95,6 +96,8 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         loop_factory: makes the asyncio loop, once it is needed; None makes one of asyncio's own.
     """
 
+    predictor: Predictor | None = None  # what predicts what tokens need; set by the floor above
+
     def __init__(
         self,
         name: str,
@@ -129,8 +132,9 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         self._names = count(1)
         self.intake_closed = False
         self.guarded = False  # whether a token is only accepted if `check_intake` lets it pass
-        # Notes each new token, or refuses it, before it is sent or runs on its caller's thread; set by the floor above.
-        self.on_intake: Callable[[Token[Any]], object] | None = None
+        # Each notes a new token, or refuses it, before it is sent or runs on its caller's thread; a direct call that
+        # could not run there, and is sent, is noted twice.
+        self.intake: tuple[Callable[[Token[Any]], object], ...] = ()
         self.admitted: set[int] = set()  # ids of tokens that are accepted while the system closes
         self._sealed: set[int] = set()  # ids of tokens that were ended while their code ran on
         self.closed = False
@@ -310,6 +314,12 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
         if self.journal is not None:
             self.journal.close_intake(draining=draining)
 
+    def add_intake(self, note: Callable[[Token[Any]], object]) -> None:
+        """Have a function note each new token, in the thread that submits it, or refuse it by `TokenRejected`."""
+        with self._lock:
+            self.intake = (*self.intake, note)
+        self.guarded = True
+
     def seal(self, tokens: list[Token[Any]], why: str) -> None:
         """End tokens although their code runs on, and accept nothing more that this code sends."""
         if tokens:
@@ -330,16 +340,16 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             return
         if self.intake_closed and not (self._draining and token.parent in self.live) and token.id not in self.admitted:
             raise ActorDead(f"system '{self.name}' is closing; {token!r} was not accepted")
-        if self.on_intake is not None:
-            self.on_intake(token)
+        for note in self.intake:
+            note(token)
 
     def accepts_here(self, token: Token[Any]) -> bool:
         """Tell whether a direct call may begin on its caller's thread; one that may not is sent, and told why."""
         if self.intake_closed:
             return False
         try:
-            if self.on_intake is not None:
-                self.on_intake(token)
+            for note in self.intake:
+                note(token)
         except TokenRejected:
             return False
         return True

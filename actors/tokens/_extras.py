@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from actors.tokens._hold import Hold
-    from actors.tokens._ports import Awaited, TokenPolicy
+    from actors.tokens._ports import Awaited, TokenForecast, TokenPolicy
 
 
 class Extras:
@@ -22,6 +22,7 @@ class Extras:
         attempt: 1 for the first run.
         steered: whether an operator or a rule has acted on it.
         policy: what the token is held to, with what it uses of that; None for a token without limits.
+        forecast: what is known and expected of it by what the floor above has learned; None without that.
     """
 
     # Defaults of the class: a token with a policy needs no more than that.
@@ -32,6 +33,7 @@ class Extras:
     attempt = 1
     steered = False
     policy: TokenPolicy | None = None
+    forecast: TokenForecast | None = None
 
     def add_wait(self, awaited: Awaited) -> None:
         """Note one more thing that the token's code waits for; several threads may do so at once."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 from actors.concurrency._blocking import TurnOwner
 from actors.concurrency._future import Reply
 from actors.tokens._lifecycle import TokenState
+from actors.tokens._prediction import Prediction
 from actors.tokens._properties import Properties
 
 Listeners: TypeAlias = tuple[tuple[Any, Callable[..., object]], ...]
@@ -295,6 +296,54 @@ class TokenGovernor(Protocol):
         ...
 
 
+class TokenForecast(Protocol):
+    """What is known and expected of one token.
+
+    Attributes:
+        features: {name: a finite number}, computed of its arguments at submit.
+    """
+
+    features: Mapping[str, float]
+
+    @property
+    def said(self) -> Mapping[str, float] | None:
+        """What was predicted before it ran, {field of a selector: number}; None if nothing has asked."""
+        ...
+
+
+class Predictor(Protocol):
+    """Predicts what tokens need, by what it has learned of others."""
+
+    def predicted(self, token: Any, /) -> Prediction | None:
+        """Return what is expected of a token; code of users may run."""
+        ...
+
+    def predict(
+        self,
+        place: Any,
+        operation: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        priority: int,
+        tags: Mapping[str, str],
+        /,
+    ) -> Prediction | None:
+        """Return what would be expected of a call; code of users may run."""
+        ...
+
+    def shown(self, token: Any, now: float, /) -> Prediction | None:
+        """Return what is expected of a token, as far as that is known without code of users."""
+        ...
+
+    def field(self, token: Any, name: str, now: float, /) -> Any:
+        """Return the value of a field of selectors; None: not known. No code of users runs."""
+        ...
+
+    def estimate(self, token: Any, run: float | None, memory: int | None, /) -> bool:
+        """Set what is expected of a token at most, until its end; None: as predicted. Return whether that is new."""
+        ...
+
+
 class TokenSystem(Protocol):
     """The system of a token."""
 
@@ -318,6 +367,11 @@ class TokenSystem(Protocol):
     @property
     def journal(self) -> Any:
         """The `Journal` that keeps durable tokens (`places/_ports.py`); None without one."""
+        ...
+
+    @property
+    def predictor(self) -> Predictor | None:
+        """What predicts what its tokens need; None without it."""
         ...
 
     @property

@@ -19,6 +19,7 @@ from actors.concurrency._future import Reply
 from actors.tokens._extras import NO_EXTRAS, Extras
 from actors.tokens._lifecycle import TokenState, check_transition
 from actors.tokens._ports import Receiver, TokenRecord
+from actors.tokens._prediction import Prediction
 from actors.tokens._waits_for import waiting_for
 
 T = TypeVar("T")
@@ -83,6 +84,7 @@ class Token(_PykkaReply[T]):
             empty if neither did.
         steps: how many steps of it have begun.
         recovered: how often its process has died after it had begun; 0 of a token that is not durable.
+        predicted: what is expected of it, in a gate with `Predict`; None: not known.
     """
 
     id: int
@@ -136,6 +138,11 @@ class Token(_PykkaReply[T]):
         """The token that runs for this one, if another one does: this one is in no mailbox."""
         policy = self._extras.policy
         return None if policy is None else policy.run
+
+    @property
+    def predicted(self) -> Prediction | None:
+        predictor = self._place.system.predictor
+        return None if predictor is None else predictor.predicted(self)
 
     @property
     def deadline(self) -> float | None:

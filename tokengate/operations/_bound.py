@@ -9,7 +9,7 @@ from operator import methodcaller
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
-from actors import Token
+from actors import Prediction, Token
 from tokengate.policy._policy import Policy
 
 P = ParamSpec("P")
@@ -26,6 +26,7 @@ class _Unbound(Protocol):
     def submit_at(self, moment: datetime, /, *args: Any, **kwargs: Any) -> Token[Any]: ...
     async def asubmit_after(self, seconds: float, /, *args: Any, **kwargs: Any) -> Token[Any]: ...
     async def asubmit_at(self, moment: datetime, /, *args: Any, **kwargs: Any) -> Token[Any]: ...
+    def predict(self, *args: Any, **kwargs: Any) -> Prediction | None: ...
     def with_options(
         self,
         *,
@@ -70,6 +71,10 @@ class _Bound(Generic[P, T]):
     async def asubmit_at(self, moment: datetime, /, *args: P.args, **kwargs: P.kwargs) -> Token[T]:
         """Do as `Operation.asubmit_at` does."""
         return await self.__func__.asubmit_at(moment, self.__self__, *args, **kwargs)
+
+    def predict(self, *args: P.args, **kwargs: P.kwargs) -> Prediction | None:
+        """Do as `Operation.predict` does."""
+        return self.__func__.predict(self.__self__, *args, **kwargs)
 
     def map(self, items: Iterable[Any]) -> list[Token[T]]:
         """Submit one call for each item, as the argument after the instance, and return the tokens in that order."""

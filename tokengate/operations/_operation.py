@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 import attrs
 import trio
 
-from actors import ActorSystem, BaseActor, Guard, Limits, Overflow, Token, TokenFailed
+from actors import ActorSystem, BaseActor, Guard, Limits, Overflow, Prediction, Token, TokenFailed
 from actors.lowlevel import (
     DEFAULT_CAPACITY,
     NO_LIMITS,
@@ -43,10 +43,12 @@ from tokengate.operations._functions import (
 from tokengate.operations._in_child import PlaceInParent
 from tokengate.operations._options import (
     Affinity,
+    FeatureSource,
     check_affinity,
     check_call_policy,
     check_consent,
     check_durable,
+    check_features,
     check_function,
     check_key,
     check_moment,
@@ -221,6 +223,19 @@ class _Operation(Generic[P, T]):
         items = list(items)  # before: its code may submit others
         with accepted_together():
             return [submit(item) for item in items]
+
+    def predict(self, *args: P.args, **kwargs: P.kwargs) -> Prediction | None:
+        """Return what would be expected of a call, without submitting it.
+
+        Returns:
+            None if that is not known: no gate is open, the current one has no `Predict`, or too few calls have ended.
+        """
+        gate = current_gate()
+        place = None if gate is None else gate._operations[self._spec]
+        predictor = None if place is None else place.system.predictor
+        if predictor is None:
+            return None
+        return predictor.predict(place, self._name, args, kwargs, self.priority, self.tags)
 
     def with_options(
         self,
@@ -575,6 +590,7 @@ def token(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappin
     consent: None = None,
     limits: Limits = NO_LIMITS,
     context: Iterable[ContextVar[Any]] = (),
+    features: FeatureSource = "auto",
 ) -> _BatchDecorator: ...
 @overload
 def token(
@@ -593,6 +609,7 @@ def token(
     consent: Literal["approval"] | None = None,
     limits: Limits = NO_LIMITS,
     context: Iterable[ContextVar[Any]] = (),
+    features: FeatureSource = "auto",
 ) -> _Decorator: ...
 def token(
     function: Callable[..., Any] | None = None,
@@ -612,6 +629,7 @@ def token(
     consent: Literal["approval"] | None = None,
     limits: Limits = NO_LIMITS,
     context: Iterable[ContextVar[Any]] = (),
+    features: FeatureSource = "auto",
     **others: object,
 ) -> Any:
     """Turn a function into an operation, whose calls are tokens while a gate is open.
@@ -641,6 +659,9 @@ def token(
             have a form in JSON; see docs/policies.md. It needs an open gate.
         limits: what each of its tokens may use of its process; with affinity `process`.
         context: the context variables whose values cross to the process; with affinity `process`.
+        features: a function of the same arguments that returns at most 8 numbers by name, by which a gate with
+            `Predict` predicts what a token needs; `auto` takes the parameters that are annotated with a `Feature`, or
+            the sizes of those in `show`; None: none.
         others: none; a name that is no option is an error that says what to write instead.
 
     Raises:
@@ -664,6 +685,7 @@ def token(
         consent,
         limits,
         check_process_options(limits, context),
+        features,
     )
     return decorator if function is None else decorator(function)
 
@@ -686,6 +708,7 @@ class _Decorator:
     consent: Literal["approval"] | None
     limits: Limits
     context: tuple[ContextVar[Any], ...]
+    features: FeatureSource
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
@@ -731,6 +754,7 @@ class _Decorator:
             limits=self.limits,
             context=self.context,
             consent=self.consent is not None,
+            features=check_features(name, self.features),
             inferred=self.affinity is None,
         )
         kind = AsyncOperation if coroutine else _DurableOperation if self.durable else Operation

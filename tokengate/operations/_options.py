@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import datetime
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import CodeType
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from actors import Limits, NotDurable, Overflow
 from actors.lowlevel import AFFINITIES, INSTEAD, LOOP_AFFINITIES, Properties, checked_properties
@@ -17,6 +17,9 @@ from tokengate.operations._functions import is_async_generator_function
 from tokengate.policy._policy import OF_CALLS, Policy, parts_of
 
 Affinity: TypeAlias = Literal["io", "asyncio", "cpu", "process"]
+
+FeatureSource: TypeAlias = Callable[..., Mapping[str, float]] | Literal["auto"] | None
+"""A function of the arguments that returns {name: number}; `auto` takes the parameters; None computes none."""
 
 
 durable_names: Final[list[str]] = []
@@ -140,6 +143,16 @@ def check_call_policy(name: str, policy: object) -> Policy:
             )
             raise BadPolicy(f"with_options of '{name}'", f"policy.{part}", value, remedy)
     return policy
+
+
+def check_features(name: str, features: object) -> FeatureSource:
+    """Return what computes features if it can be that, or raise `ValueError`."""
+    if features is None or features == "auto" or callable(features):
+        return cast("FeatureSource", features)
+    raise ValueError(
+        f"features of '{name}' is {features!r}; it must be a function of the same arguments that returns "
+        "{name: number}, or None"
+    )
 
 
 def check_no_others(others: Mapping[str, object]) -> None:

@@ -10,7 +10,7 @@ import attrs
 
 from actors import ActorSystem, Limits, Overflow
 from actors.lowlevel import LOOP_AFFINITIES, OperationPlace, Properties
-from tokengate.operations._options import Affinity, check_affinity
+from tokengate.operations._options import Affinity, FeatureSource, check_affinity
 from tokengate.policy._policy import Batch, Policy
 from tokengate.policy._undo import Undo
 
@@ -38,6 +38,7 @@ class OperationSpec:
     context: tuple[ContextVar[Any], ...]
     undo: Undo = attrs.field(factory=Undo)
     consent: bool = False  # whether each call waits until a person agrees to it
+    features: FeatureSource = "auto"  # what the features of its tokens are computed by
     inferred: bool = False  # whether the affinity follows from the function only, so that a gate may choose another
 
     @property
@@ -78,6 +79,7 @@ class OperationSpec:
             context=self.context,
         )
         place.undo = self.undo
+        place.features = (self.features, self.function)
         if self.policy is not None or self.consent or system.policies is not None:
             from tokengate.policy._policies import policies_of  # here, so that `import tokengate` takes less time
 

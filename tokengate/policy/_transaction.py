@@ -629,8 +629,7 @@ class Transactions:
         self.grace: float | None = None
         self._all: dict[str, Transaction] = {}
         self._is_closing = False
-        system.on_intake = self.note
-        system.guarded = True
+        system.add_intake(self.note)
 
     def begin(self, transaction: Transaction) -> Transaction:
         """Add a new transaction, under a name that no other one has.

@@ -46,7 +46,8 @@ class Event:
         memory, memory_end: bytes of its process, the peak and the last.
         deadline: seconds from the making of the token to its deadline.
         limits: of its process, {name: bytes or seconds}.
-        features, predicted: see prediction.
+        features: {name: number}, by which it is predicted.
+        predicted: what was predicted of it before it ran, {field of a selector: number}.
         weight: how many attempts the record stands for.
         steered: whether an operator or a rule has acted on it.
     """

@@ -257,7 +257,7 @@ class Collector(Observer):
         hold, key = extras.hold, getattr(token, "key", None)
         measured = self.measured.pop(token.id, None)
         cpu, memory, memory_end = (None, None, None) if measured is None else measured.values()
-        deadline = token.deadline
+        deadline, forecast = token.deadline, extras.forecast
         return More(
             "" if error is None else class_name(type(error)),
             plain(reason),
@@ -268,6 +268,8 @@ class Collector(Observer):
             0 if (number := token._number) == token.id else number,
             None if deadline is None else deadline - token.created_at,
             cpu, memory, memory_end,
+            None,
+            *((None, None) if forecast is None else (forecast.features or None, forecast.said)),
         )  # fmt: skip
 
     def tally(self, operation: str) -> Tally:

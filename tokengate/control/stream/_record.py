@@ -39,7 +39,8 @@ class More(NamedTuple):
         cpu: seconds of processor time.
         memory, memory_end: bytes of its process, the peak and the last.
         limits: {name: bytes or seconds} of a process.
-        features, predicted: see prediction.
+        features: {name: number}, by which it is predicted.
+        predicted: what was predicted of it before it ran, {field of a selector: number}.
     """
 
     error: str = ""
