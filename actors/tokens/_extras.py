@@ -20,7 +20,7 @@ class Extras:
         lent: number of reasons to lend its turn: tasks of its code that await other tokens, a pause.
         cancel_requested: the reason of a request to end; empty if there was none.
         attempt: 1 for the first run.
-        steered: whether an operator or a rule has acted on it.
+        steered_by: the latest operator or rule that has acted on it; empty: none has.
         policy: what the token is held to, with what it uses of that; None for a token without limits.
         forecast: what is known and expected of it by what the floor above has learned; None without that.
     """
@@ -31,7 +31,7 @@ class Extras:
     lent = 0
     cancel_requested = ""
     attempt = 1
-    steered = False
+    steered_by = ""
     policy: TokenPolicy | None = None
     forecast: TokenForecast | None = None
 

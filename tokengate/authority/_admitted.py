@@ -184,8 +184,11 @@ class Admitted(Admission):
             raise Refused(f"'{self.caller.principal}' has not the right '{self._right}' for {what}")
 
     def judge(self, token: Token[Any], doing: str) -> Outcome | None:
-        if self.caller.is_rule and self._authority.freeze.holds:
+        caller = self.caller
+        if caller.can_be_frozen and self._authority.freeze.holds:
             return outcome(token, "refused", "interventions of rules are frozen meanwhile")
+        if caller.check is not None and (why := caller.check(token)):
+            return outcome(token, "refused", why)
         refusal, need = self._judged(token, doing)
         if refusal is None and need != "nothing":
             return outcome(token, "refused", "it has begun meanwhile, so another person must approve it; ask again")

@@ -198,7 +198,7 @@ class Authority:
             )
         admitted.intent = await self.intend(admitted, ())
         scope = self.rights.scope(caller, right)  # which may be another one by now, as may the freeze
-        frozen = caller.is_rule and self.freeze.holds
+        frozen = caller.can_be_frozen and self.freeze.holds
         if frozen or not (always or (scope is not None and (scope.everywhere or message.target != "gate"))):
             why = "interventions of rules are frozen" if frozen else f"'{caller.principal}' has not the right '{right}'"
             error = self.refused(caller, message, f"{why} since it was asked for")
@@ -215,7 +215,7 @@ class Authority:
 
     async def _check_rule(self, caller: Caller, message: Change[Any]) -> None:
         """Refuse what no rule may do."""
-        if await self.freeze.is_on():
+        if caller.can_be_frozen and await self.freeze.is_on():
             why = self.freeze.problem or "interventions of rules are frozen; 'tokengate unfreeze' ends that"
             raise self.refused(caller, message, why)
         if message.force or message.break_glass:

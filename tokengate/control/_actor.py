@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, cast
 import attrs
 import trio
 
-from actors import ActorDead, Guard, IoActor, Later, Reply, TokenGateError
+from actors import ActorDead, ActorRef, Guard, IoActor, Later, Reply, TokenGateError
 from actors.lowlevel import ActorPlace, Drain, IoDrain, Jobs
 from tokengate.control import messages as m
 from tokengate.control._admission import Admission, Authorizer, Caller
@@ -48,7 +48,7 @@ class _Asked:
     """A message, the job that answers it, and its sender."""
 
     message: object
-    job: Job
+    job: Job | None  # None: one of the program
     caller: Caller
 
 
@@ -149,9 +149,10 @@ class ControlActor(IoActor):
     def on_receive(self, message: object) -> Any:
         """Answer a message of control."""
         # No attribute of the message is used before the check: its class may be a user's.
-        asked = message if type(message) is _Asked else _Asked(message, self._program.job(), self._process)
+        asked = message if type(message) is _Asked else _Asked(message, None, self._process)
         question = checked(asked.message)
-        return self._begin(asked.job, partial(self._answer, question, asked.caller), theirs=type(question) is m.Visit)
+        job = asked.job or self._program.job()
+        return self._begin(job, partial(self._answer, question, asked.caller), theirs=type(question) is m.Visit)
 
     async def _answer(
         self, message: m.Message[Any], caller: Caller, admitted: Callable[[Admission], None] | None = None
@@ -246,6 +247,11 @@ class ControlActor(IoActor):
 
         self._jobs.begin(job.scope, do, "answer of control")
         return answer
+
+
+async def ask_as(control: ActorRef[Any], message: m.Message[Any], caller: Caller) -> Any:
+    """Ask a control actor as another caller than code of the process: as rules are."""
+    return await control.call(_Asked(message, None, caller))
 
 
 class _Status:

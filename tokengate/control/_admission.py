@@ -41,6 +41,8 @@ class Caller:
         sender: the client that has sent it for the caller; None if it is the caller itself.
         rights: those that it may use at most; None: all that it has.
         request: id of the message for the record; empty: the gate counts.
+        is_undo: whether it undoes what a rule has done, which goes on while rules are frozen.
+        check: is asked about each token just before something is done to it: why nothing is to be done; empty: it may.
     """
 
     principal: str
@@ -51,6 +53,13 @@ class Caller:
     sender: Caller | None = None
     rights: frozenset[str] | None = None
     request: str = attrs.field(default="", eq=False)
+    is_undo: bool = attrs.field(default=False, eq=False)
+    check: Callable[[Token[Any]], str] | None = attrs.field(default=None, eq=False)
+
+    @property
+    def can_be_frozen(self) -> bool:
+        """Whether the freeze of interventions is for it."""
+        return self.is_rule and not self.is_undo
 
     @property
     def is_rule(self) -> bool:

@@ -577,6 +577,13 @@ class Gate(LazyOpening, Spawning):
         for plugin in self._plugins:
             plugin.opened(self)
 
+    def _tell_plugins_of_end(self) -> None:
+        for plugin in self._plugins:
+            try:
+                plugin.closing(self)
+            except Exception:
+                _logger.exception("plugin %s failed as gate '%s' began to close", type(plugin).__name__, self.name)
+
     def _note_open(self) -> None:
         self._state = "open"
         if self._stream is not None:
@@ -643,6 +650,7 @@ class Gate(LazyOpening, Spawning):
             self._stream.collector.put("gate.closing", f"gate '{self.name}' begins to close")
         try:
             self.request_stop()
+            self._tell_plugins_of_end()
             self._terminated_before = self._system.statistics().tokens[TokenState.TERMINATED]
             seconds = self.shutdown if timeout is None else timeout
             if self._authority is not None:  # before the drain, which would wait for them

@@ -84,6 +84,12 @@ class Plugin:
     def opened(self, gate: Any, /) -> None:
         """Note that all actors of the gate have started, just before others may use it; not on a loop."""
 
+    def closing(self, gate: Any, /) -> None:
+        """Note that the gate begins to close, before it drains, while control still answers; not on a loop.
+
+        It should take a second at most.
+        """
+
     def health(self, gate: Any, /) -> Iterable[HealthPart]:  # noqa: ARG002
         """Return its parts of the gate's health; called on the system loop at each question, so it must not block.
 

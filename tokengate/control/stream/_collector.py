@@ -162,7 +162,7 @@ class Collector(Observer):
                 if (
                     self.every > 1
                     and started is not None
-                    and not extras.steered
+                    and not extras.steered_by
                     and extras.attempt == 1
                     and ended - started < tally.slow  # type: ignore[operator]
                 ):
@@ -264,7 +264,7 @@ class Collector(Observer):
             self._digests.pop(token.id, "") if key is None else str(key),
             *(trace or ("", "")),
             *((0.0, 0.0) if hold is None else hold.in_attempt()),
-            extras.steered,
+            bool(extras.steered_by),
             0 if (number := token._number) == token.id else number,
             None if deadline is None else deadline - token.created_at,
             cpu, memory, memory_end,
