@@ -60,6 +60,7 @@ from actors.system._reconciler import Kill, Reconciler, hold_in_queue
 from actors.system._system import listed, system_of
 from actors.tokens._extras import NO_EXTRAS
 from actors.tokens._hold import Hold
+from actors.tokens._ports import Predictor
 from actors.tokens._properties import INSTEAD, Properties, checked_properties
 from actors.tokens._token import NO_KWARGS, NO_TAGS, DurableToken, made_by, make_token
 
@@ -103,6 +104,7 @@ __all__ = [
     "OperationPlace",
     "Place",
     "Position",
+    "Predictor",
     "ProcessDrain",
     "ProcessSystem",
     "Properties",

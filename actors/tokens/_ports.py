@@ -336,11 +336,22 @@ class Predictor(Protocol):
         ...
 
     def field(self, token: Any, name: str, now: float, /) -> Any:
-        """Return the value of a field of selectors; None: not known. No code of users runs."""
+        """Return the value of a field of selectors; None: not known. No code of users runs.
+
+        It is a number (of seconds, of bytes, or a share, where 1 is the whole); of `retry_loop` and `leak` a text.
+        """
         ...
 
-    def estimate(self, token: Any, run: float | None, memory: int | None, /) -> bool:
-        """Set what is expected of a token at most, until its end; None: as predicted. Return whether that is new."""
+    def estimate(self, token: Any, changes: Mapping[str, float | None], /) -> Mapping[str, float | None]:
+        """Set the p95 of a token until its end.
+
+        Args:
+            token: the token.
+            changes: `run` in seconds, `memory` in bytes, or both; None: as predicted again.
+
+        Returns:
+            the values before, of those that are others now; None: it was as predicted.
+        """
         ...
 
 
