@@ -14,6 +14,11 @@ SELECTOR is a list of terms with commas between them; a token must match all: FI
   operation actor affinity state held    text         = !=           * is any text
   id priority parent attempt steps       a number     = != > >= < <=
   age running                            30s 1.5h 2d  > >= < <=
+  run.p50 run.p95                        the same     > >= < <=  predicted
+  memory.p95                             512MiB 2GiB  > >= < <=  predicted
+  memory.share overrun                   0.9 90%      > >= < <=  predicted
+  failing late gate.saturation           0.9 90%      > >= < <=  predicted
+  retry_loop leak                        text         = !=       yes; confirmed
   any other name is a tag                text         = !=           tag.age is a tag named age
   * alone is every token
 
@@ -22,6 +27,7 @@ SELECTOR is a list of terms with commas between them; a token must match all: FI
   running>30s              that have run for more than 30 seconds
   held=paused              that an operator has paused
   actor=mailer,priority<0  in the mailbox of the mailer
+  run.p95>10m,late>80%     that are long and late, in a gate with Predict
 
 Quote a value that has commas or spaces. Quote the whole SELECTOR for your shell, to which > and * mean files."""
 

@@ -8,10 +8,9 @@ from collections.abc import Iterable
 import tokengate.authority._file  # noqa: F401  # which has sections
 from actors import ActorSystem
 from tokengate.authority._authority import Authority
-from tokengate.config._file import Config, find_file, read_file
-from tokengate.control.inspection._selector import parse
+from tokengate.config._file import Config, find_file
 from tokengate.control.registry._plugin import Plugin
-from tokengate.control.steering._policies import take_file
+from tokengate.control.steering._policies import file_of, take_file
 from tokengate.policy._policies import policies_in
 
 
@@ -32,7 +31,7 @@ def take_config(
     file = find_file(given)
     if file is None:
         return None
-    config = read_file(file, parse, plugins=plugins)
+    config = file_of(file, plugins)
     takes = [authority.prepare(config), *filter(None, (plugin.prepare(config) for plugin in plugins))]
     take_file(policies_in(system), config)
     for take in takes:

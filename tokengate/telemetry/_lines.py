@@ -67,7 +67,7 @@ def _record_of(event: Event) -> Any:
     since = (event.at if started is None else started) - (event.wait or 0.0)
     more = More(
         error=event.error or "", reason=event.reason or "", key=event.key or "", kept=0.0 if started else held,
-        parked=held if started else 0.0, cpu=event.cpu, memory=event.memory,
+        parked=held if started else 0.0, cpu=event.cpu, memory=event.memory, predicted=event.predicted,
     )  # fmt: skip
     return Record(
         event.seq, event.kind, event.token or 0, event.operation or "", event.actor or "", event.affinity or "",

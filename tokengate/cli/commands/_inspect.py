@@ -89,6 +89,7 @@ def ps(
     tokengate ps
     tokengate ps 'operation=resize,running>30' --sort -running
     tokengate ps 'affinity=cpu,running>5'    # computations that have run for long
+    tokengate ps 'overrun>2'    # that have run for twice their p95, in a gate with Predict
     tokengate ps -w state=paused
     tokengate ps tenant=acme -o wide
     """  # noqa: D301

@@ -46,7 +46,11 @@ def names_of(kind: Kind, ask: Callable[[Message[Any]], Any]) -> list[str]:
 # are quotes, since readline would close a string by itself after the only matching word.
 DELIMITERS = " \t\n()[]{}:;,=!<>+*%|&"
 
-_FIELDS = ("operation=", "actor=", "state=", "affinity=", "held=", "id=", "priority=", "parent=", "age>", "running>")
+_FIELDS = (
+    "operation=", "actor=", "state=", "affinity=", "held=", "id=", "priority=", "parent=", "age>", "running>",
+    "run.p50>", "run.p95>", "memory.p95>", "memory.share>", "failing>", "late>", "gate.saturation>", "overrun>",
+    "retry_loop=", "leak=",
+)  # fmt: skip
 _ARGUMENTS = {verb: metas_of(message) for verb, message in VERBS.items()}
 _KEYWORDS: Mapping[str, tuple[str, ...]] = {
     name: meta["choices"] for metas in _ARGUMENTS.values() for name, meta in metas.items() if "choices" in meta
@@ -121,6 +125,10 @@ def _in_string(verb: str, string: str, keyword: str, live: Callable[[], Live]) -
             return live().actors
         case "state":
             return [str(state) for state in TokenState]
+        case "retry_loop":
+            return ("yes", "no")
+        case "leak":
+            return ("suspected", "confirmed")
         case "id":
             return live().ids
         case field:

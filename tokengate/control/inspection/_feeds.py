@@ -16,7 +16,7 @@ import attrs
 from actors import ActorSystem, Reply, TokenGateError, UnknownActor
 from tokengate.control._admission import Admission, restricted
 from tokengate.control._exceptions import BadRequest
-from tokengate.control.inspection._selector import RECORD_FIELDS, Selector, parse
+from tokengate.control.inspection._selector import RECORD_FIELDS, Selector, parse_for
 from tokengate.control.messages import KINDS, Event, Watch
 from tokengate.control.stream._events import event_of
 from tokengate.control.stream._record import FINISHED, RETRIED, Batch, Entry, Happening, Record, as_record
@@ -136,7 +136,7 @@ class Feeds:
 
     def follow(self, message: Watch) -> Feed[Entry]:
         """Follow what happens, as far as the caller may see it."""
-        selector = parse(message.select, RECORD_FIELDS)
+        selector = parse_for(self._system.predictor, message.select, RECORD_FIELDS)
         kinds = message.kinds or (("token",) if message.select.strip() else ())
         wanted = _Wanted(selector, kinds, self._system, restricted())
         stream = self._stream

@@ -7,12 +7,18 @@ A selector is a list of terms with commas between them; a token must match all o
 | operation, actor, affinity, state, held   | text; `*` is any part of it      | = !=              |
 | id, priority, parent, attempt, steps      | a whole number                   | = != > >= < <=    |
 | age, running                              | seconds, or `30s`, `1.5h`, `2d`  | > >= < <=         |
+| run.p50, run.p95                          | the same, as predicted           | > >= < <=         |
+| memory.p95                                | bytes, or `512MiB`, as predicted | > >= < <=         |
+| memory.share, overrun                     | a number, or `80%`               | > >= < <=         |
+| failing, late, gate.saturation            | from 0 to 1, or `80%`            | > >= < <=         |
+| retry_loop, leak                          | text                             | = !=              |
 | anything else                             | a tag, which is text             | = !=              |
 
-A tag with the name of a field is written `tag.NAME`. `actor=` takes a path or its last parts; a path with `/` before it
-is the whole one. A value with commas, quotes or spaces is quoted, '...' or "...", with that quote doubled inside. A
-value that a token does not have (a tag, a parent, a start) is never equal, greater or less, and always unequal; `=*`
-matches if it has one. `*` alone, or an empty text, matches every token.
+The fields from `run.p50` to `leak` are told by the plugin `Predict`; in a gate without it they are errors, see
+`parse_for`. A tag with the name of a field is written `tag.NAME`. `actor=` takes a path or its last parts; a path with
+`/` before it is the whole one. A value with commas, quotes or spaces is quoted, '...' or "...", with that quote doubled
+inside. A value that a token does not have (a tag, a parent, a start, a prediction) is never equal, greater or less, and
+always unequal; `=*` matches if it has one. `*` alone, or an empty text, matches every token.
 """
 
 from __future__ import annotations
@@ -30,6 +36,7 @@ from actors.lowlevel import AFFINITIES, DurableToken, place_of, process_drain
 from tokengate.control._admission import restricted
 from tokengate.control._exceptions import BadSelector
 from tokengate.control._safe_text import plain
+from tokengate.control._units import bytes_in
 from tokengate.control.messages import HELD
 
 if TYPE_CHECKING:  # here, so that a command of the command line loads no engine of policies
@@ -90,12 +97,24 @@ def _tag_of(token: Token[Any], name: str) -> str | None:
     return None
 
 
+def _predicted(name: str) -> _Read:
+    """Return what reads a field that the predictor of the gate knows."""
+
+    def read(token: Token[Any], now: float) -> Any:
+        predictor = token._place.system.predictor
+        return None if predictor is None else predictor.field(token, name, now)
+
+    return read
+
+
 _TEXTS: Final[Mapping[str, _Read]] = {
     "operation": lambda token, _now: plain(token.operation) or None,  # a place of an actor has none
     "actor": lambda token, _now: plain(token.actor),
     "affinity": lambda token, _now: plain(token.affinity),
     "state": lambda token, _now: state_of(token),
     "held": lambda token, _now: held_of(token),
+    "retry_loop": _predicted("retry_loop"),
+    "leak": _predicted("leak"),
 }
 _NUMBERS: Final[Mapping[str, _Read]] = {
     "id": lambda token, _now: token.id,
@@ -107,14 +126,26 @@ _NUMBERS: Final[Mapping[str, _Read]] = {
 _SECONDS: Final[Mapping[str, _Read]] = {
     "age": lambda token, now: now - token.created_at,
     "running": lambda token, now: None if (started := token.started_at) is None else now - started,
+    "run.p50": _predicted("run.p50"),
+    "run.p95": _predicted("run.p95"),
 }
+_SIZES: Final[Mapping[str, _Read]] = {"memory.p95": _predicted("memory.p95")}
+_PARTS: Final = ("failing", "late", "gate.saturation")  # of 1
+_SHARES: Final[Mapping[str, _Read]] = {name: _predicted(name) for name in ("memory.share", *_PARTS, "overrun")}
 
+PREDICTED: Final = ("run.p50", "run.p95", *_SIZES, *_SHARES, "retry_loop", "leak")
+"""The fields that the plugin `Predict` knows."""
+
+NEEDS_PREDICT: Final = "needs the plugin Predict; open the gate with plugins=[Predict()]"
+"""What a gate without it says of them."""
 
 # {field: its possible values}; without them, the typing error in `state!=runing` would match every token.
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "affinity": AFFINITIES,
     "state": tuple(state.value for state in TokenState),
     "held": ("", *HELD),
+    "retry_loop": ("yes", "no"),
+    "leak": ("suspected", "confirmed"),
 }
 
 
@@ -126,6 +157,8 @@ class Fields:
         texts: of text.
         numbers: of whole numbers.
         seconds: of times, which change all the time.
+        sizes: of bytes, which change, too.
+        shares: of numbers that can be written as percentages, likewise.
         many: those of texts and numbers that return several; a term fits if it fits one of them.
         has_tags: whether terms can be about tags, too.
         instead: {field of live tokens: what has its place here}; an error names that.
@@ -136,19 +169,36 @@ class Fields:
     texts: Mapping[str, _Read]
     numbers: Mapping[str, _Read]
     seconds: Mapping[str, _Read]
+    sizes: Mapping[str, _Read] = attrs.field(factory=dict)
+    shares: Mapping[str, _Read] = attrs.field(factory=dict)
     many: Collection[str] = ()
     has_tags: bool = False
     instead: Mapping[str, str] = attrs.field(factory=dict)
     choices: Mapping[str, tuple[str, ...]] = _CHOICES
     read: Mapping[str, _Read] = attrs.field(
-        init=False, default=attrs.Factory(lambda self: {**self.texts, **self.numbers, **self.seconds}, takes_self=True)
+        init=False,
+        default=attrs.Factory(
+            lambda self: {**self.texts, **self.numbers, **self.seconds, **self.sizes, **self.shares}, takes_self=True
+        ),
     )
 
 
-_TOKENS: Final = Fields(_TEXTS, _NUMBERS, _SECONDS)
+_TOKENS: Final = Fields(_TEXTS, _NUMBERS, _SECONDS, _SIZES, _SHARES)
 
 FIELDS: Final = tuple(_TOKENS.read)
 """The names that are not tags."""
+
+
+def _said(name: str) -> _Read:
+    """Return what reads a field as it was predicted of a record before it ran."""
+    return lambda record, _now: None if (said := record.more.predicted) is None else said.get(name)
+
+
+def _overrun(record: Any, _now: float) -> float | None:
+    """Return how often the p95 of its run a record took; None if either is unknown."""
+    took, expected = record.took, (record.more.predicted or {}).get("run.p95")
+    return took / expected if took is not None and expected else None
+
 
 # Of records, which are of the past: `_tag_of`, `plain` and the like work for them as they do for tokens.
 _RECORDS: Final = Fields(
@@ -178,9 +228,13 @@ _RECORDS: Final = Fields(
         "held": lambda record, _now: record.held,
         "cpu": lambda record, _now: record.more.cpu,
         "finished": lambda record, now: now - record.ended,
+        "run.p50": _said("run.p50"),
+        "run.p95": _said("run.p95"),
     },
+    {"memory.p95": _said("memory.p95")},
+    {**{name: _said(name) for name in ("memory.share", "failing", "late")}, "overrun": _overrun},
     has_tags=True,
-    instead={"running": "run"},
+    instead={"running": "run", "gate.saturation": "wait", "retry_loop": "key and error", "leak": "memory"},
 )
 
 RECORD_FIELDS: Final = _RECORDS
@@ -203,6 +257,7 @@ _VALUE = re.compile(rf"{_QUOTED}|{_BARE_VALUE.pattern}")
 _SPACE = re.compile(r"\s*")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd])?")
+_SHARE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(%)?")
 
 
 @attrs.frozen
@@ -249,6 +304,11 @@ class Selector:
         """The number of terms."""
         return len(self._tests)
 
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """The fields among its terms that the plugin `Predict` knows."""
+        return tuple(part.name for part in self.parts if part.name in PREDICTED and not part.is_tag)
+
     def matches(self, token: Token[Any], now: float) -> bool:
         """Tell whether a token matches; no user code is run.
 
@@ -293,6 +353,23 @@ def parse(text: str, fields: Collection[str] | Fields | None = None) -> Selector
     if fields is known:
         fields = None if known.has_tags else known.read
     return _Parser(plain(text), known, fields).selector()
+
+
+def parse_for(predictor: object | None, text: str, fields: Collection[str] | Fields | None = None) -> Selector:
+    """Parse a selector that is to be used in a gate.
+
+    Args:
+        predictor: what predicts there; None: nothing does.
+        text: see `parse`.
+        fields: the same.
+
+    Raises:
+        BadSelector: it cannot be parsed, or needs a predictor.
+    """
+    selector = parse(text, fields)
+    if predictor is None and selector.predicted:
+        raise BadSelector(f"selector '{selector.text}': '{selector.predicted[0]}' {NEEDS_PREDICT}")
+    return selector
 
 
 class _Parser:
@@ -425,7 +502,7 @@ def _test_of_record(part: Term) -> Test:
 
 def _fits_tag(name: str, op: str, value: str) -> _Fits:
     if op in _ORDERS:
-        numbers = ", ".join((*_NUMBERS, *_SECONDS))
+        numbers = ", ".join((*_NUMBERS, *_SECONDS, *_SIZES, *_SHARES))
         raise _Wrong(
             f"'{name}' is a tag, and tags are text, so '{op}' is not possible",
             f"use = or !=; '{op}' is for {numbers}",
@@ -444,12 +521,34 @@ def _fits_field(known: Fields, name: str, op: str, value: str) -> _Fits:
         if not _NUMBER.fullmatch(value):
             raise _Wrong(f"'{name}' is a whole number, not {value!r}", "write it in digits", value=True)
         return partial(_ORDERS.get(op, operator.eq), int(value))
+    amount = (_bytes if name in known.sizes else _share if name in known.shares else _seconds)(name, value)
+    if op not in _ORDERS:
+        raise _Wrong(f"'{name}' changes all the time, so '{op}' is not possible", "use >, >=, < or <=")
+    return partial(_ORDERS[op], amount)
+
+
+def _seconds(name: str, value: str) -> float:
     duration = _DURATION.fullmatch(value)
     if duration is None:
         raise _Wrong(f"'{name}' is a time, not {value!r}", "write 30, 200ms, 30s, 5m, 1h or 2d", value=True)
-    if op not in _ORDERS:
-        raise _Wrong(f"'{name}' changes all the time, so '{op}' is not possible", "use >, >=, < or <=")
-    return partial(_ORDERS[op], float(duration[1]) * _UNITS[duration[2] or ""])
+    return float(duration[1]) * _UNITS[duration[2] or ""]
+
+
+def _bytes(name: str, value: str) -> float:
+    try:
+        return bytes_in(value)
+    except ValueError:
+        raise _Wrong(f"'{name}' is a size, not {value!r}", "write 500MB, 512MiB, 2GiB or bytes", value=True) from None
+
+
+def _share(name: str, value: str) -> float:
+    share = _SHARE.fullmatch(value)
+    if share is None:
+        raise _Wrong(f"'{name}' is a number, not {value!r}", "write 0.8 or 80%", value=True)
+    number = float(share[1]) / (100.0 if share[2] else 1.0)
+    if number > 1 and name in _PARTS:
+        raise _Wrong(f"'{name}' is from 0 to 1, not {value!r}", "write 0.8 or 80%", value=True)
+    return number
 
 
 def _fits_text(name: str, op: str, value: str, possible: Mapping[str, tuple[str, ...]]) -> _Fits:

@@ -9,7 +9,7 @@ from tokengate.control.inspection import _queries
 from tokengate.control.inspection._counters import Counts
 from tokengate.control.inspection._feeds import Feed, Feeds
 from tokengate.control.inspection._overview import overview_of
-from tokengate.control.inspection._selector import parse
+from tokengate.control.inspection._selector import parse_for
 from tokengate.control.inspection._stacks import stack_of
 from tokengate.control.inspection._views import page_of
 from tokengate.control.stream._record import Entry
@@ -39,7 +39,7 @@ class QueryVerbs:
     async def tokens(self, message: m.Tokens) -> m.TokenPage:
         return await page_of(
             lambda: list(self._system.live.values()),
-            parse(message.select),
+            parse_for(self._system.predictor, message.select),
             message.sort,
             message.limit,
             message.offset,

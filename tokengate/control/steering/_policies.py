@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,8 @@ from tokengate.control._ports import ControlledGate
 from tokengate.control.inspection._off_loop import OffLoop
 from tokengate.control.inspection._policies import breaker_rows, budget_rows, flag_row, rows_of
 from tokengate.control.inspection._queries import place_called
-from tokengate.control.inspection._selector import parse, quoted
+from tokengate.control.inspection._selector import parse, parse_for, quoted
+from tokengate.control.registry._plugin import Plugin
 from tokengate.control.steering._throttles import selection_of
 from tokengate.policy._events import PolicyChanged
 from tokengate.policy._file import PLACE_FIELDS, FlagRow, PolicyRow
@@ -164,7 +166,7 @@ class PolicyVerbs:
     # Flags
 
     async def flags(self, message: m.Flags) -> tuple[m.FlagRow, ...]:
-        wanted = message.select.strip() and parse(message.select).text
+        wanted = message.select.strip() and self._selector(message.select)
         covers = admission().covers
         found = [one for one in self._policies.flags if wanted in ("", one.row.select)]
         return tuple(flag_row(one) for one in found if covers(one.row.select))
@@ -172,20 +174,24 @@ class PolicyVerbs:
     async def set_flag(self, message: m.SetFlag) -> m.FlagRow:
         if not message.select.strip():
             raise BadRequest("a flag needs a selector; '*' selects all tokens")
-        selector = parse(message.select)
-        row = FlagRow(0, selector.text, message.mode, message.percent, message.by or None)
+        select = self._selector(message.select)
+        row = FlagRow(0, select, message.mode, message.percent, message.by or None)
         flag = _flag(row, LIVE, self._system.clock)
-        others = tuple(one for one in self._policies.flags if not _is_live(one, selector.text))
+        others = tuple(one for one in self._policies.flags if not _is_live(one, select))
         self._policies.flags = (*others, flag)
         return flag_row(flag)
 
     async def reset_flag(self, message: m.ResetFlag) -> m.FlagRow:
-        text, flags = parse(message.select).text, self._policies.flags
+        text, flags = self._selector(message.select), self._policies.flags
         flag = next((one for one in flags if _is_live(one, text)), None)
         if flag is None:
             raise BadRequest(f"no operator has set a flag for '{text}'; 'tokengate flags' lists them")
         self._policies.flags = tuple(one for one in flags if one is not flag)
         return flag_row(flag)
+
+    def _selector(self, text: str) -> str:
+        """Return the selector of a flag in its normal form."""
+        return parse_for(self._system.predictor, text).text
 
     # The file
 
@@ -221,9 +227,19 @@ class PolicyVerbs:
         return m.Reloaded(str(file), tuple(changed), tuple(left_out))
 
     def _read(self, file: Path) -> tuple[Config, Callable[[], None], list[Callable[[], Iterable[str]]]]:
-        config = read_file(file, parse, plugins=self._gate._plugins)
+        config = file_of(file, self._gate._plugins)
         takes = [take for plugin in self._gate._plugins if (take := plugin.prepare(config)) is not None]
         return config, self._prepare(config), takes
+
+
+def file_of(path: Path, plugins: Iterable[Plugin]) -> Config:
+    """Read the file of a gate with these plugins.
+
+    Raises:
+        BadConfig: it has errors, or cannot be read.
+    """
+    predicts = next((one for one in plugins if any(kind.__name__ == "Predict" for kind in type(one).__mro__)), None)
+    return read_file(path, partial(parse_for, predicts), plugins=plugins)
 
 
 def take_file(policies: Policies, config: Config) -> None:

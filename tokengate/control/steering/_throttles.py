@@ -15,7 +15,7 @@ from tokengate._exceptions import BadPolicy
 from tokengate.control import messages as m
 from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Refused
-from tokengate.control.inspection._selector import Selector, Term, parse
+from tokengate.control.inspection._selector import Selector, Term, parse, parse_for
 
 if TYPE_CHECKING:
     from tokengate.policy._governor import PlaceGovernor
@@ -48,7 +48,7 @@ class ThrottleVerbs:
     async def throttle(self, message: m.SetThrottle) -> m.ThrottleRow:
         from tokengate.policy._policy import Throttle
 
-        selector = _selector(message.select)
+        selector = self._selector(message.select)
         if not admission().covers(selector.text):
             raise Refused(f"your grants do not reach all tokens of '{selector.text}' any more")
         if message.rate is None and message.concurrency is None:
@@ -61,7 +61,7 @@ class ThrottleVerbs:
 
     async def lift(self, message: m.Lift) -> tuple[m.ThrottleRow, ...]:
         every = message.select.strip() == "*"
-        text, covers = "" if every else _selector(message.select).text, admission().covers
+        text, covers = "" if every else self._selector(message.select).text, admission().covers
         found = [one for one in self._all() if one.is_of_operator and (every or one.name == text)]
         found = [one for one in found if covers(one.name)]
         rows = tuple(self._row(throttle) for throttle in found)
@@ -73,12 +73,17 @@ class ThrottleVerbs:
         return tuple(row for limit in self._limits() for row in self._rows(*limit))
 
     async def reset_throttle(self, message: m.ResetThrottle) -> tuple[m.ThrottleRow, ...]:
-        text = _selector(message.select).text
+        text = self._selector(message.select).text
         found = [limit for limit in self._limits() if limit[0] == text]
         if not found:
             raise BadRequest(f"no throttle has the name '{text}'; 'tokengate throttles' lists them")
         self._selected.reset(rule for *_, states in found for _, rule in states.items())
         return tuple(self._rows(*limit)[0] for limit in found)
+
+    def _selector(self, text: str) -> Selector:
+        if not text.strip():
+            raise BadRequest("a throttle needs a selector; '*' selects all tokens")
+        return parse_for(self._system.predictor, text)
 
     def _all(self) -> tuple[SelectedThrottle, ...]:
         return () if self._system.policies is None else self._selected.all()
@@ -175,9 +180,3 @@ def _can_be_of(term: Term, prefix: str) -> bool:
     """Tell whether a term about operations can be true of one with this prefix."""
     start, *more = term.value.split("*", 1)
     return term.op == "!=" or start.startswith(prefix) or (bool(more) and prefix.startswith(start))
-
-
-def _selector(text: str) -> Selector:
-    if not text.strip():
-        raise BadRequest("a throttle needs a selector; '*' selects all tokens")
-    return parse(text)
