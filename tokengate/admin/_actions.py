@@ -40,7 +40,9 @@ TYPED: Final = 10
 _LINKED: Final = 6  # tokens of a proposal that are shown with what they are
 _NAMED: Final = 20  # outcomes that are shown one by one, those that were not done first
 _NOT_DONE: Final = ("refused", "unknown", "ended", "changed", "awaiting", "abandoned")
-_PLAIN: Final = ("would", "done", "terminated", "paused", "resumed", "reniced", "stepped", "limited", "retagged")
+_PLAIN: Final = (
+    "would", "done", "terminated", "paused", "resumed", "reniced", "stepped", "limited", "retagged", "estimated",
+)  # fmt: skip
 
 
 def _verb(name: str) -> type[Change[Any]]:

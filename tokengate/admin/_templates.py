@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 
 from tokengate.admin._guard import nonce_of
 from tokengate.control._safe_text import printable
-from tokengate.control.rendering._cells import duration, share, size, tags_in_words
+from tokengate.control.rendering._cells import duration, factors_in_words, features_in_words, share, size, tags_in_words
 
 HERE: Final = Path(__file__).parent
 
@@ -109,6 +109,8 @@ _ENVIRONMENT: Final = Environment(
 _ENVIRONMENT.filters.update(
     {one.__name__: one for one in (duration, size, clock, count, share, sign, short, tail, limit, token_in)},
     tags=tags_in_words,
+    factors=factors_in_words,
+    features=features_in_words,
 )
 
 

@@ -17,7 +17,7 @@ from tokengate.admin._problems import Problem
 from tokengate.admin._shell import DRAWERS, ROWS, SCREENS, View, view_of, whole
 from tokengate.control import messages as m
 from tokengate.control._exceptions import BadSelector
-from tokengate.control.inspection._selector import FIELDS, parse, quoted
+from tokengate.control.inspection._selector import FIELDS, PREDICTED, parse, quoted
 from tokengate.control.messages import HELD, TokenRow
 from tokengate.history._kinds import ShowHistoryRecord
 from tokengate.telemetry._kinds import Operations
@@ -192,6 +192,7 @@ _OPS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(FIELDS, ("=", "!=")),
     **dict.fromkeys(("id", "priority", "parent", "attempt", "steps"), ("=", ">", "<", "!=")),
     **dict.fromkeys(("age", "running"), (">", "<")),
+    **dict.fromkeys((name for name in PREDICTED if name not in ("retry_loop", "leak")), (">", "<")),
 }
 _CHOICES: Final[Mapping[str, Sequence[str]]] = {
     "state": tuple(str(state) for state in TokenState),
@@ -199,6 +200,8 @@ _CHOICES: Final[Mapping[str, Sequence[str]]] = {
     "affinity": ("io", "asyncio", "cpu", "process"),
     "age": ("1s", "10s", "30s", "1m", "5m", "1h"),
     "running": ("1s", "10s", "30s", "1m", "5m", "1h"),
+    "retry_loop": ("yes",),
+    "leak": ("suspected", "confirmed"),
 }
 
 

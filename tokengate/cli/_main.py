@@ -76,6 +76,7 @@ main.add(
             _steer.retag,
             _steer.reroute,
             _steer.limit,
+            _steer.estimate,
             _steer.throttle,
             _steer.throttles,
         ),

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from actors.lowlevel import AFFINITIES
 from tokengate.cli._approval import WAIT_APPROVAL, applied, waits
-from tokengate.cli._completers import complete_destination
+from tokengate.cli._completers import complete_destination, complete_token
 from tokengate.cli._connection import Connection, connected
-from tokengate.cli._derive import command_of, parameters_of, show_answer
+from tokengate.cli._derive import command_of, help_text, parameters_of, show_answer
 from tokengate.cli._errors import Failure, UsageProblem
 from tokengate.cli._parameters import AtOnce, Number, Rate
-from tokengate.cli._token_targets import SELECTOR_HELP, TARGET_HELP
+from tokengate.cli._token_targets import SELECTOR_HELP, TARGET_HELP, target_of
 from tokengate.control.messages import (
     ENVELOPE,
     Change,
     Compensate,
+    Estimate,
     Extend,
     Lift,
     Limit,
@@ -37,6 +39,9 @@ from tokengate.control.messages import (
     Terminate,
     Throttles,
 )
+from tokengate.control.registry._verbs import help_of
+
+_ESTIMATE: Final = re.compile(r"(run|memory)=(.*)")
 
 _NOT_DONE = ("refused", "unknown", "ended", "changed")
 
@@ -107,6 +112,28 @@ def reroute(connection: Connection, /, to: str, wait_approval: float | None, **w
     """  # noqa: D301  # click wants the backspace itself
     connection.wait_approval = wait_approval
     _steer(connection, Reroute(**which, affinity=to) if to in AFFINITIES else Reroute(**which, actor=to))
+
+
+@click.command(
+    params=[*parameters_of(Change), WAIT_APPROVAL],
+    help=help_text(help_of(Estimate), examples=Estimate.examples),
+    epilog=TARGET_HELP,
+)
+@click.argument(
+    "words", nargs=-1, required=True, metavar="TARGET... [run=TIME] [memory=SIZE]", shell_complete=complete_token
+)
+@connected
+def estimate(connection: Connection, /, words: tuple[str, ...], wait_approval: float | None, **said: Any) -> None:
+    targets, found = list(words), dict[str, Any]()
+    while len(targets) > 1 and (one := _ESTIMATE.fullmatch(targets[-1])) and one[1] not in found:
+        found[one[1]] = one[2]
+        targets.pop()
+    if not found:
+        raise UsageProblem(
+            f"estimate needs run=TIME, memory=SIZE or both after TARGET: tokengate {Estimate.examples[0]}"
+        )
+    connection.wait_approval = wait_approval
+    _steer(connection, Estimate(target_of(targets), **found, **said))
 
 
 @click.command(params=parameters_of(Change), epilog=SELECTOR_HELP)

@@ -59,6 +59,7 @@ class _Steerable(Shown, Blocking):
     retag = bound(TokenVerbs.retag)
     reroute = bound(TokenVerbs.reroute)
     limit = bound(TokenVerbs.limit)
+    estimate = bound(TokenVerbs.estimate)
     retry = bound(TokenVerbs.retry)
     extend = bound(TokenVerbs.extend)
     compensate = bound(TokenVerbs.compensate)

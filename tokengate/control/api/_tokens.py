@@ -28,6 +28,7 @@ class TokenVerbs(Asker):
     retag = asks(m.Retag, outcomes)
     reroute = asks(m.Reroute, outcomes)
     limit = asks(m.Limit, outcomes)
+    estimate = asks(m.Estimate, outcomes)
     retry = asks(m.RetryNow, outcomes)
     extend = asks(m.Extend, outcomes)
     compensate = asks(m.Compensate, outcomes)

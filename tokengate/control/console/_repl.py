@@ -37,7 +37,7 @@ This is Python; a verb is a function, and its result is shown as a table.
   describe(7)  stack(7)             details of token 7; where its code is
   pause(7)  resume(7)  step(7, 2)   pause it, resume it, run two steps of it
   terminate(7, "kill")              end it: "cancel" asks, "interrupt" raises in it, "kill" leaves it behind
-  limit(7, memory="2GiB")           limit what it uses in its child process; None lifts a limit
+  limit(7, memory="2GiB")           limit its child process; None lifts that. With Predict: estimate(7, run="5m")
   renice(7, 5)  retag(7, {"a": "b"})  reroute(7, affinity="io")
   old = ps("age>1m"); old.pause()   a list can be kept; its verbs act on exactly these tokens
   pause("*", dry_run=True)          only list them, in a proposal: proposals()  approve(12, "9f3a1c42")  apply(12)

@@ -41,7 +41,7 @@ from tokengate.control.inspection._processes import cpu_share, limits_of, own_pi
 from tokengate.control.inspection._selector import state_of
 from tokengate.control.inspection._stacks import thread_of
 from tokengate.control.inspection._turns import in_turns, next_turn
-from tokengate.control.inspection._views import arguments_of, chunks, row_of
+from tokengate.control.inspection._views import arguments_of, chunks, prediction_of, row_of
 from tokengate.control.messages import (
     ActorDescription,
     ActorRow,
@@ -295,6 +295,7 @@ async def describe(system: ActorSystem, token: Token[Any], *, values: bool = Fal
         limits=limits_of(token),
         deadline=None if token.deadline is None else token.deadline - system.clock(),
         attempts=tuple(attempts_of(token)),
+        predicted=prediction_of(token, system.clock(), values=values),
     )
 
 

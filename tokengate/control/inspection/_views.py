@@ -21,7 +21,7 @@ from tokengate.control._safe_text import class_name, is_shown, name_in_words, pl
 from tokengate.control.inspection._policies import held_by
 from tokengate.control.inspection._selector import Selector, held_of, seen_parent, state_of, steps_of
 from tokengate.control.inspection._turns import in_turns, next_turn, take_long
-from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
+from tokengate.control.messages import COLUMNS, Argument, PredictionRow, TokenPage, TokenRow
 
 _CHUNK: Final = 1_000  # tokens times (terms + 1) in one turn: a millisecond
 _ROWS: Final = 250  # rows that are made in one turn: as long
@@ -43,6 +43,9 @@ def row_of(token: Token[Any], now: float) -> TokenRow:
     """
     tags, started, held = token.tags, token.started_at, held_of(token)
     by, until = held_by(token, held, now) if held else ("", None)
+    predictor = token._place.system.predictor
+    expected = None if predictor is None else predictor.shown(token, now)
+    run, memory = (None, None) if expected is None else (expected.run, expected.memory)
     return TokenRow(
         token.id,
         plain(token.operation),
@@ -59,6 +62,39 @@ def row_of(token: Token[Any], now: float) -> TokenRow:
         held,
         by,
         until,
+        None if run is None else run.p50,
+        None if run is None else run.p95,
+        None if memory is None else int(memory.p95),
+    )
+
+
+def prediction_of(token: Token[Any], now: float, *, values: bool) -> PredictionRow | None:
+    """Return what is expected of a token; None if that is not known.
+
+    Args:
+        token: the token.
+        now: seconds of the system's clock.
+        values: whether the caller may see values of arguments, of which features are made.
+    """
+    predictor = token._place.system.predictor
+    found = None if predictor is None else predictor.shown(token, now)
+    if found is None:
+        return None
+    run, memory, forecast = found.run, found.memory, token._extras.forecast
+    return PredictionRow(
+        run_p50=None if run is None else run.p50,
+        run_p95=None if run is None else run.p95,
+        memory_p50=None if memory is None else int(memory.p50),
+        memory_p95=None if memory is None else int(memory.p95),
+        failing=found.failure_probability,
+        late=found.timeout_probability,
+        basis=found.basis,
+        n=found.n,
+        coverage=found.coverage,
+        calibrated=found.calibrated,
+        model=found.model,
+        factors=dict(found.factors),
+        features=dict(forecast.features) if values and forecast is not None else {},
     )
 
 

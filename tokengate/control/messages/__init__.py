@@ -147,6 +147,7 @@ from tokengate.control.messages._throttles import Lift, ResetThrottle, SetThrott
 from tokengate.control.messages._token_rows import (
     HELD,
     Argument,
+    PredictionRow,
     TokenDescription,
     TokenPage,
     TokenProcess,
@@ -155,6 +156,7 @@ from tokengate.control.messages._token_rows import (
 from tokengate.control.messages._tokens import (
     COLUMNS,
     Describe,
+    Estimate,
     Mode,
     Pause,
     Renice,
@@ -222,6 +224,7 @@ __all__ = [
     "DescribeActor",
     "Drain",
     "EndRow",
+    "Estimate",
     "Event",
     "Extend",
     "FlagRow",
@@ -255,6 +258,7 @@ __all__ = [
     "Pause",
     "Policies",
     "PolicyRow",
+    "PredictionRow",
     "Processes",
     "ProposalDetails",
     "ProposalRow",

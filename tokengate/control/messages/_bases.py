@@ -98,6 +98,7 @@ OUTCOMES: Mapping[str, str] = {
     "retagged": "it has the new tags",
     "rerouted": "it is queued at the other place",
     "limited": "it has the new limits",
+    "estimated": "it has the new estimate",
     "retried": "its next attempt begins as soon as it may",
     "not_retried": "no further attempt of it follows",
     "extended": "it has more time",

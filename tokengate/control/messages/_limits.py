@@ -16,7 +16,8 @@ KEEP: Final = "keep"
 """The value of a limit that stays as it is."""
 
 
-def _limit(value: float | str | None) -> float | str:
+def amount(value: float | str | None) -> float | str:
+    """Return the value of an amount, for which None is `none`."""
     return NO_LIMIT if value is None else value
 
 
@@ -41,9 +42,9 @@ class Limit(OnTokens):
     memory: Annotated[
         float | str,
         Meta(description="Bytes of resident memory, such as 500MB or 2GiB.", extra={"metavar": "SIZE"}),
-    ] = attrs.field(default=KEEP, converter=_limit, kw_only=True)
+    ] = attrs.field(default=KEEP, converter=amount, kw_only=True)
     address_space: Annotated[float | str, Meta(description="Bytes of address space.", extra={"metavar": "SIZE"})] = (
-        attrs.field(default=KEEP, converter=_limit, kw_only=True)
+        attrs.field(default=KEEP, converter=amount, kw_only=True)
     )
     cpu_time: Annotated[
         float | str,
@@ -51,7 +52,7 @@ class Limit(OnTokens):
             description="Seconds of processor time from the token's start, such as 30s, 5m or 1h.",
             extra={"metavar": "TIME"},
         ),
-    ] = attrs.field(default=KEEP, converter=_limit, kw_only=True)
+    ] = attrs.field(default=KEEP, converter=amount, kw_only=True)
     wall_time: Annotated[
         float | str, Meta(description="Seconds from the token's start.", extra={"metavar": "TIME"})
-    ] = attrs.field(default=KEEP, converter=_limit, kw_only=True)
+    ] = attrs.field(default=KEEP, converter=amount, kw_only=True)

@@ -33,6 +33,9 @@ class TokenRow:
         held: what keeps it from beginning, or from going on: one of `HELD`; else empty.
         held_by: the rule that does, where there are several, as text.
         until: seconds until that ends; None if it is not known, or nothing holds it.
+        run_p50, run_p95: seconds that it is expected to run, below which half and 95 of 100 such tokens stay; None if
+            that is not known, as in a gate without `Predict`.
+        memory_p95: bytes that it is expected to use at most, likewise.
     """
 
     id: int
@@ -50,6 +53,9 @@ class TokenRow:
     held: str = ""
     held_by: str = ""
     until: float | None = None
+    run_p50: float | None = None
+    run_p95: float | None = None
+    memory_p95: int | None = None
 
 
 @attrs.frozen
@@ -110,6 +116,39 @@ class TokenProcess:
 
 
 @attrs.frozen
+class PredictionRow:
+    """What is expected of a token; while it runs, given that it has run so long.
+
+    Attributes:
+        run_p50, run_p95: seconds that it runs, below which half and 95 of 100 such tokens stay; None: not known.
+        memory_p50, memory_p95: bytes at its peak, likewise.
+        failing: probability that it fails, from 0 to 1; None: not known.
+        late: probability that its time is over before it ends; None: not known, or it has no deadline.
+        basis: what this was made from: some of `features`, `tags`, `operation` and `operator`.
+        n: how many attempts were learned from.
+        coverage: share of the latest 500 whose run stayed below its p95; None before the first.
+        calibrated: whether these figures have been right often enough to act by them.
+        model: what answers, with its version.
+        factors: {what: by how much it makes this token's run longer than the operation's usual one}.
+        features: {name: number}, by which it is predicted; none if the caller may not see values of arguments.
+    """
+
+    run_p50: float | None
+    run_p95: float | None
+    memory_p50: int | None
+    memory_p95: int | None
+    failing: float | None
+    late: float | None
+    basis: tuple[str, ...]
+    n: int
+    coverage: float | None
+    calibrated: bool
+    model: str
+    factors: dict[str, float]
+    features: dict[str, float]
+
+
+@attrs.frozen
 class TokenDescription:
     """Everything that is known of one token.
 
@@ -131,6 +170,7 @@ class TokenDescription:
         policy: what it is held to, {field: value as text}, and the source of each that is not the code.
         deadline: seconds until its time is over for good; None: never.
         attempts: the attempts that have ended, as text.
+        predicted: what is expected of it; None if that is not known, as in a gate without `Predict`.
         process: the child process that runs it now, or None.
         limits: {name of a limit, as in `Limit`: bytes or seconds}, for the limits that are set.
     """
@@ -154,3 +194,4 @@ class TokenDescription:
     limits: dict[str, float] = attrs.field(factory=dict)
     deadline: float | None = None
     attempts: tuple[str, ...] = ()
+    predicted: PredictionRow | None = None

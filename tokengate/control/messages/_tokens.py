@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from actors.lowlevel import AFFINITIES
 from tokengate.control.messages._bases import Message, OnTokens, Seconds, Waiting
+from tokengate.control.messages._limits import KEEP, amount
 from tokengate.control.messages._stacks import TokenStack
 from tokengate.control.messages._targets import id_of
 from tokengate.control.messages._token_rows import TokenDescription, TokenPage
@@ -202,3 +203,29 @@ class Reroute(OnTokens):
     actor: Annotated[str, Meta(description="The path of an actor that has the method that the token calls.")] = (
         attrs.field(default="", kw_only=True)
     )
+
+
+@attrs.frozen
+class Estimate(OnTokens):
+    """Set how long tokens will run, and what they will use, at most.
+
+    The value takes the place of the predicted p95, below which 95 of 100 such tokens stay, until they end; their p50 is
+    at most that. Nothing is learned from it. It is a number, or text such as `10m` or `2GiB`; `none` undoes it. The
+    gate needs the plugin `Predict`.
+
+    Raises:
+        BadSelector: the selector cannot be read.
+        BadRequest: `select` names no token, neither `run` nor `memory` is given, or a value cannot work.
+    """
+
+    examples: ClassVar = (
+        "estimate 42 run=10m memory=2GiB",
+        "estimate 'operation=render,tenant=acme' run=5m",
+        "estimate 42 run=none",
+    )
+    run: Annotated[float | str, Meta(description="Seconds, such as 30s, 5m or 1h.", extra={"metavar": "TIME"})] = (
+        attrs.field(default=KEEP, converter=amount, kw_only=True)
+    )
+    memory: Annotated[
+        float | str, Meta(description="Bytes of resident memory, such as 500MB or 2GiB.", extra={"metavar": "SIZE"})
+    ] = attrs.field(default=KEEP, converter=amount, kw_only=True)

@@ -133,6 +133,18 @@ def tags_in_words(tags: dict[str, str]) -> str:
     return ",".join(f"{name}={value}" for name, value in tags.items())
 
 
+def factors_in_words(factors: dict[str, float]) -> str:
+    """Return what makes a token run longer than usual: `bytes x3.1, tenant=acme x1.2`."""
+    return ", ".join(f"{name} x{factor:.2g}" for name, factor in factors.items())
+
+
+def features_in_words(features: dict[str, float]) -> str:
+    """Return finite numbers with their names: `bytes 123,456, depth 2`."""
+    return ", ".join(
+        f"{name} {number(int(value) if value == int(value) else value)}" for name, value in features.items()
+    )
+
+
 def ids_in_words(ids: Sequence[int]) -> str:
     """Return the first few of some ids."""
     more = f" +{len(ids) - _SOME}" if len(ids) > _SOME else ""

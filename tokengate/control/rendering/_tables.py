@@ -38,6 +38,7 @@ from tokengate.control.messages import (
     Identity,
     LargeRow,
     Outcome,
+    PredictionRow,
     Processes,
     ProposalDetails,
     ProposalRow,
@@ -57,6 +58,8 @@ from tokengate.control.rendering._cells import (
     Column,
     Tail,
     duration,
+    factors_in_words,
+    features_in_words,
     ids_in_words,
     number,
     pairs_of,
@@ -155,7 +158,13 @@ def state_of(row: TokenRow) -> str:
 
 def token_table(rows: Sequence[TokenRow], *, wide: bool = False, selected: int | None = None) -> Table:
     """Return a table of tokens; the row with the selected id is highlighted."""
-    return table_of(_TOKENS, rows, wide, lambda row: "reverse" if row.id == selected else "")
+    return table_of(_token_columns(rows), rows, wide, lambda row: "reverse" if row.id == selected else "")
+
+
+def _token_columns(rows: Iterable[TokenRow]) -> Sequence[Column[TokenRow]]:
+    """Return the columns of tokens, those of predictions only if there is one."""
+    is_predicted = any(row.run_p95 is not None or row.memory_p95 is not None for row in rows)
+    return _PREDICTED_TOKENS if is_predicted else _TOKENS
 
 
 # --- Tables, by what a row is ----------------------------------------------------------------------------------------
@@ -174,6 +183,21 @@ _TOKENS: tuple[Column[TokenRow], ...] = (
     Column("STEPS", lambda row: row.steps, right=True, wide=True),
     Column("TAGS", lambda row: tags_in_words(row.tags), shrinks=True),
     Column("HELD BY", lambda row: row.held_by or "-", wide=True, shrinks=True),
+)
+
+_EXPECTED: tuple[Column[TokenRow], ...] = (
+    Column(
+        "RUNNING / EXPECTED",
+        lambda row: duration(row.running) + ("" if row.run_p50 is None else f" / {duration(row.run_p50)}"),
+        lambda row: "yellow" if row.run_p95 is not None and (row.running or 0.0) > row.run_p95 else "",
+        right=True,
+    ),
+    Column("RUN P95", lambda row: duration(row.run_p95), right=True, wide=True),
+    Column("MEMORY P95", lambda row: size(row.memory_p95), right=True, wide=True),
+)
+
+_PREDICTED_TOKENS: tuple[Column[TokenRow], ...] = tuple(
+    new for column in _TOKENS for new in (_EXPECTED if column.title == "RUNNING" else (column,))
 )
 
 _OUTCOMES: tuple[Column[Outcome], ...] = (
@@ -487,6 +511,8 @@ def _description(token: TokenDescription, _wide: bool) -> RenderableType:
         pairs.append(("was queued", f"for {duration(token.started_at - token.queued_at)}"))
     if row.running is not None:
         pairs.append(("running", f"for {duration(row.running)}"))
+    if token.predicted is not None:
+        pairs += _prediction(token.predicted)
     if token.paused_for:
         pairs.append(
             ("paused", f"for {duration(token.paused_for)}; {duration(token.stopped_clock)} do not count for its limits")
@@ -508,6 +534,26 @@ def _description(token: TokenDescription, _wide: bool) -> RenderableType:
     pairs += [(f"policy {name}", value) for name, value in token.policy.items()]
     arguments = table_of(_ATTRIBUTES, token.arguments, False) if token.arguments else Text("no arguments", "dim")
     return Group(pairs_of(pairs), "", arguments)
+
+
+def _prediction(expected: PredictionRow) -> Iterable[tuple[str, object]]:
+    for what, half, most in (
+        ("run", duration(expected.run_p50), duration(expected.run_p95)),
+        ("memory", size(expected.memory_p50), size(expected.memory_p95)),
+    ):
+        if most != "-":
+            yield f"expected {what}", f"{half}; at most {most} for 95 of 100"
+    for what, probability in (("failure", expected.failing), ("lateness", expected.late)):
+        if probability is not None:
+            yield f"expected {what}", f"{probability:.1%}"
+    covered = "" if expected.coverage is None else f"; {share(expected.coverage)} of the latest ran within their p95"
+    yield "predicted by", f"{expected.model} from {', '.join(expected.basis)} of {expected.n:,} attempts{covered}"
+    if not expected.calibrated:
+        yield "calibrated", plain("no: this has not been right often enough to act by it", "yellow")
+    if expected.factors:
+        yield "factors", factors_in_words(expected.factors)
+    if expected.features:
+        yield "features", features_in_words(expected.features)
 
 
 def _actor_description(actor: ActorDescription, _wide: bool) -> RenderableType:
@@ -580,7 +626,7 @@ def _overview(overview: GateOverview, wide: bool) -> RenderableType:
         if rows:
             parts.extend(["", plain(title, "bold"), table_of(columns, rows, False)])
 
-    add("longest", _TOKENS, overview.longest)
+    add("longest", _token_columns(overview.longest), overview.longest)
     add("largest", _LARGE, overview.largest)
     add("held up", _WAITS, overview.waits)
     add("fullest", _ACTORS, overview.fullest)
@@ -754,7 +800,7 @@ def _column(field: str, hint: object) -> Column[Any]:
 _MANY: dict[type[Any], _Many] = {
     ActorRow: _actors,
     TreeRow: _tree,
-    TokenRow: _list(_TOKENS),
+    TokenRow: lambda rows, wide: token_table(rows, wide=wide),
     Outcome: _list(_OUTCOMES),
     ThrottleRow: _list(_THROTTLES),
     ProposalRow: _list(_PROPOSALS),

@@ -11,4 +11,5 @@
 #   _transactions.py transactions: rolled back, repeated, skipped
 #   _throttles.py    the verbs for throttles
 #   _limits.py       limits of live process tokens
+#   _estimates.py    what operators say that a token will need
 """The verbs that change something, by the same nouns as the messages."""

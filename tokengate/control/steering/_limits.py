@@ -41,16 +41,31 @@ def limit_in(name: str, value: float | str) -> float | None:
     Raises:
         BadRequest: the value cannot work; the message says which ones can.
     """
-    in_size = UNITS[name] == "bytes"
+    return amount_in(name, value, UNITS[name], "no limit")
+
+
+def amount_in(name: str, value: float | str, unit: str, none: str) -> float | None:
+    """Parse a number of seconds or bytes, or text.
+
+    Args:
+        name: of the argument.
+        value: the number, or the text.
+        unit: `seconds` or `bytes`.
+        none: what None stands for.
+
+    Raises:
+        BadRequest: the value cannot work; the message says which ones can.
+    """
+    in_size = unit == "bytes"
     if isinstance(value, str) and value.strip().lower() == NO_LIMIT:
         return None
     try:
         number = (bytes_in(value) if in_size else seconds_in(value)) if isinstance(value, str) else value
     except ValueError as error:
-        raise BadRequest(f"{name}: {error}, or '{NO_LIMIT}' for no limit") from None
+        raise BadRequest(f"{name}: {error}, or '{NO_LIMIT}' for {none}") from None
     if not 0 < number <= _MOST or (in_size and number != int(number)):
         kind = "a whole number of bytes" if in_size else "a number of seconds"
-        raise BadRequest(f"{name} is {value_in_words(value)}; it must be {kind} above 0, or '{NO_LIMIT}' for no limit")
+        raise BadRequest(f"{name} is {value_in_words(value)}; it must be {kind} above 0, or '{NO_LIMIT}' for {none}")
     return int(number) if in_size else number
 
 

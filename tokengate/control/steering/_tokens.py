@@ -15,10 +15,10 @@ from tokengate.control._admission import Found, Guarded, admission
 from tokengate.control._exceptions import BadRequest, NotSteerable
 from tokengate.control._ports import ControlledGate
 from tokengate.control.inspection import _past_tokens, _queries
-from tokengate.control.inspection._selector import parse
+from tokengate.control.inspection._selector import NEEDS_PREDICT, parse_for
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import chunks
-from tokengate.control.steering import _attempts, _limits, _outcomes, _steering, _transactions
+from tokengate.control.steering import _attempts, _estimates, _limits, _outcomes, _steering, _transactions
 from tokengate.control.steering._outcomes import Pending
 
 _ENDED: Final = "an operator ended it"
@@ -107,6 +107,12 @@ class TokenVerbs:
             guarded=lambda token: "lower the limits of" if _limits.lowers(token, changes) else "",
         )
 
+    async def estimate(self, message: m.Estimate) -> tuple[m.Outcome, ...]:
+        changes, predictor = _estimates.changes_of(message), self._system.predictor
+        if predictor is None:
+            raise BadRequest(f"estimate {NEEDS_PREDICT}")
+        return await self._do(message, partial(_estimates.estimate, predictor, changes=changes))
+
     async def retry(self, message: m.RetryNow) -> tuple[m.Outcome, ...]:
         return await self._do(message, partial(_attempts.retry, stop=message.stop))
 
@@ -164,7 +170,7 @@ class TokenVerbs:
                     past = _past_tokens.ended_lately(self._system)
                 found.append(token or (past or {}).get(id) or _past_tokens.not_live(self._system, id))
             return found
-        selector, size, live = parse(message.select), 1_000, self._system.live
+        selector, size, live = parse_for(self._system.predictor, message.select), 1_000, self._system.live
         if len(live) > size:
             await next_turn()  # the first turn comes at once, which is too early for so many tokens
         now, everything = self._system.clock(), admission().sees_all
@@ -195,7 +201,7 @@ class TokenVerbs:
             of_runs: whether the verb is for tokens that run or are queued, and for none that another one runs for.
             of_ended: whether it is for tokens that have ended, too.
         """
-        judge = admission().judge
+        judge, caller = admission().judge, admission().caller
 
         def begun(token: Found) -> m.Outcome | Pending:
             if isinstance(token, m.Outcome):
@@ -205,7 +211,7 @@ class TokenVerbs:
                 return refusal
             if token.done() and not of_ended:
                 return _outcomes.ended(token)
-            token._own_extras().steered = True
+            token._own_extras().steered_by = caller.principal
             return act(token)
 
         found = await self._planned(message, guarded, of_runs=of_runs) if tokens is None else tokens
