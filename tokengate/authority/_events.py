@@ -34,3 +34,26 @@ class BreakGlassUsed(PolicyEvent):
         what = f"'{self.place}'" if self.place else f"{self.targets:,} token{'s' * (self.targets != 1)}"
         said = f"{self.principal} breaks the glass for '{self.verb}' of {what}: {self.on_fire}"
         return printable(said)
+
+
+@attrs.frozen
+class InterventionsFrozen(PolicyEvent):
+    """What rules ask for is refused from now on.
+
+    Attributes:
+        place: empty.
+        principal: the caller that has frozen them.
+        reason: why.
+        revert: whether what they have done is to be undone.
+    """
+
+    kind: ClassVar[str] = "rule.frozen"
+    principal: str
+    reason: str
+    revert: bool
+
+    @property
+    def text(self) -> str:
+        """What has happened, in one line."""
+        undone = ", and undoes what they did" if self.revert else ""
+        return printable(f"{self.principal} freezes the interventions of rules{undone}: {self.reason}")

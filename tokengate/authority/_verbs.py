@@ -12,6 +12,7 @@ import trio
 from actors import UnknownActor
 from tokengate.authority._admitted import Admitted, Planned
 from tokengate.authority._decide import may_apply, may_approve
+from tokengate.authority._events import InterventionsFrozen
 from tokengate.authority._ports import Door
 from tokengate.authority._proposals import KEPT_OUTCOMES, WAITING, Proposal, State, arguments_of, unknown
 from tokengate.control import messages as m
@@ -277,7 +278,10 @@ class AuthorityVerbs:
     async def freeze(self, message: m.Freeze) -> bool:
         if not message.reason.strip():
             raise BadRequest("freeze needs a reason: it is on record, and others see why rules do not act")
-        return await self._authority.freeze.begin(admission().caller.principal, message.reason)
+        principal = admission().caller.principal
+        new = await self._authority.freeze.begin(principal, message.reason)
+        self._authority.system.publish(InterventionsFrozen("", principal, message.reason, message.revert))
+        return new
 
     async def unfreeze(self, _message: m.Unfreeze) -> bool:
         return await self._authority.freeze.end()

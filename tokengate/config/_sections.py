@@ -39,7 +39,7 @@ CONTROL: Final = Section[ControlRow]("control", control, single=True)
 SECTIONS: Final[dict[str, Section[Any]]] = {}
 """{name: section}, of all rooms."""
 
-PLUGINS: Final[Mapping[str, str]] = {"admin": "Admin", "journal": "Journal", "schedule": "Journal"}
+PLUGINS: Final[Mapping[str, str]] = {"admin": "Admin", "journal": "Journal", "rule": "Predict", "schedule": "Journal"}
 """{section: class of the plugin without which a gate refuses it}; its room may not be imported."""
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import trio
 
-from actors import Observer
+from actors import Observer, Token
+from actors.lowlevel import Worker
 from tokengate._exceptions import GateState
 from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Refused
@@ -170,6 +171,15 @@ class Telemetry(Plugin):
         if self._figures is None:
             raise GateState("there are no figures of a gate that was not opened; use 'with gate:'")
         return self._figures
+
+    def watch_memory(self, note: Callable[[Worker, Token[Any], int], object]) -> None:
+        """Have a function called with each child process, its token and its bytes, as the token ends there.
+
+        Raises:
+            GateState: the gate was not opened.
+        """
+        self._open  # noqa: B018  # it raises
+        self._watching.on_memory = note
 
     # Figures
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Final
 
 from actors import ActorSystem, Token
@@ -29,6 +30,9 @@ class Watching:
         figures: of its operations and places.
         measured: {token id: what was measured of it}, of the collector.
         internal: whether places of the runtime itself count.
+
+    Attributes:
+        on_memory: called with each child process, its token and its bytes, as the token ends there.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Watching:
         self._samples: OrderedDict[int, Samples] = OrderedDict()
         self._lock = threading.Lock()
         self._due = 0.0
+        self.on_memory: Callable[[Worker, Token[Any], int], object] | None = None
         self._ended: set[int] = set()  # tokens that had ended at the latest look, of those that are measured
         self._files: dict[Worker, Resident] = {}
         self._sizes: dict[Worker, tuple[float, int | None]] = {}  # {worker: (when it was read, bytes)}
@@ -95,6 +100,8 @@ class Watching:
         found.cpu = used
         if memory is not None:
             found.note_memory(memory)
+            if self.on_memory is not None:
+                self.on_memory(worker, token, memory)
 
     def _memory(self, worker: Worker) -> int | None:
         now = time.monotonic()

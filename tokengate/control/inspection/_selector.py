@@ -337,6 +337,11 @@ class Selector:
         return self.matches(cast("Token[Any]", place), 0.0)
 
 
+def value_of(field: str, token: Token[Any], now: float) -> Any:
+    """Return the value of a field of a token; None: it does not have it, or it is not known."""
+    return _TOKENS.read[field](token, now)
+
+
 def parse(text: str, fields: Collection[str] | Fields | None = None) -> Selector:
     """Parse a selector.
 

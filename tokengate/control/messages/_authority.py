@@ -262,7 +262,10 @@ class Freeze(Change[bool]):
     It survives a restart of the gate. The answer is whether that is new.
     """
 
-    examples: ClassVar = ("freeze --reason 'a bad prediction'",)
+    examples: ClassVar = ("freeze --reason 'a bad prediction'", "freeze --revert --reason 'rules fight each other'")
+    revert: Annotated[bool, Meta(description="Also undo what they have done and is in force.")] = attrs.field(
+        default=False, kw_only=True
+    )
 
 
 @attrs.frozen

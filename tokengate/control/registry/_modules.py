@@ -17,7 +17,7 @@ from typing import Final
 VARIABLE: Final = "TOKENGATE_PLUGINS"
 """Names modules with nouns of plugins, with commas between them."""
 
-ROOMS: Final = ("tokengate.telemetry._kinds", "tokengate.history._kinds", "tokengate.durable._kinds")
+ROOMS: Final = tuple(f"tokengate.{room}._kinds" for room in ("telemetry", "history", "durable", "predict"))
 """The modules of our own rooms that declare nouns."""
 
 
