@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 from admin_shop import HOSTILE, Shop, shop
 from callers import OWN
+from fake_predictor import EXPECTED, FakePredictor
 from tiers import in_ci
 
 from tokengate import token
@@ -132,6 +134,26 @@ def test_what_runs_is_compared_with_what_is_usual_of_its_operation(opened: Shop)
 
 
 @in_ci
+def test_what_is_predicted_of_a_token_goes_before_what_is_usual(opened: Shop) -> None:
+    """In the list and in the drawer, with what it was made from; in words where it is not calibrated."""
+    for n in range(5):
+        quick.submit(n).result(30)
+    running = quick.submit(-1)
+    predictor = opened.gate._system.predictor = FakePredictor()
+    text, drawer = opened.get("/ui/rows"), opened.get("/ui/drawer", open=running.id)
+    predictor.prediction = attrs.evolve(EXPECTED, calibrated=False, memory=None)
+    doubtful = opened.get("/ui/drawer", open=opened.tokens[0].id)
+
+    assert text.count('<span class="muted"> / 30.0s</span>') == text.count('class="progress"')
+    assert "Half of its like take 30.0s, 19 of 20 at most 1m02s." in drawer
+    for part in ("314.6 MB, 19 of 20 at most 536.9 MB", "bytes x3.1, tenant=acme x1.2", "line-7, 1,234 attempts"):
+        assert part in drawer
+    assert 'data-verb="estimate"' in drawer
+    assert ("Not calibrated" in drawer, "Not calibrated" in doubtful) == (False, True)
+    assert "536.9 MB" not in doubtful
+
+
+@in_ci
 def test_the_drawer_says_what_a_token_is_and_why_values_are_hidden(opened: Shop) -> None:
     """Types and sizes always; values where the operation shows them and the principal may see them."""
     shown, hidden = opened.keep("hello"), opened.tokens[0]
@@ -180,5 +202,7 @@ def test_completion_knows_fields_operators_and_what_is_in_the_gate_now(opened: S
     assert complete("age>5,tenant=a") == ["age&gt;5,tenant=acme"]
     assert complete("state=ru") == ["state=running"]
     assert complete("actor=operations/c") == ["actor=operations/charge"]
+    assert complete("run.") == ["run.p50&gt;", "run.p50&lt;", "run.p95&gt;", "run.p95&lt;"]
+    assert complete("leak=c") == ["leak=confirmed"]
     assert complete("tena") == ["tenant=", "tenant!="]
     assert complete('tag."o') == ["tag.&#34;odd tag&#34;=", "tag.&#34;odd tag&#34;!="]

@@ -260,8 +260,8 @@ PAGE: Final = {
     "view": """tokens describe describe_actor stack actors tree info overview health which_children count_children
         get_state statistics watch policies breakers budgets flags throttles transactions proposals show_proposal
         wait_approval whoami""",
-    "operate": """pause resume step renice retag reroute limit throttle lift reset_throttle suspend unsuspend drain
-        retry extend freeze open_breaker close_breaker auto_breaker reset_breaker reset_budget""",
+    "operate": """pause resume step renice retag reroute limit estimate throttle lift reset_throttle suspend unsuspend
+        drain retry extend freeze open_breaker close_breaker auto_breaker reset_breaker reset_budget""",
     "terminate": "terminate restart stop terminate_child restart_child delete_child compensate compensate_transaction",
     "override": "skip_transaction",
     "state": "set_state visit",

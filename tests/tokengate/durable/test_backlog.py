@@ -13,6 +13,7 @@ from typing import Any
 import journals
 import pytest
 from durable_operations import noted
+from fake_predictor import FakePredictor
 from tiers import in_ci
 
 from tokengate import Gate, Policy, Token, TokenState, token
@@ -98,6 +99,24 @@ def test_objects_that_nobody_holds_are_freed_and_their_rows_run(until: Until, ga
     until(lambda: len(_ran) == 22 and called == [21])
     assert [number for _, number in _ran] == list(range(22))
     until(lambda: all(row["state"] == 4 for row in journals.rows(tmp_path / "journal", "state")))
+
+
+def test_one_with_an_estimate_of_an_operator_is_held_until_it_has_run(gate: Gate, until: Until) -> None:
+    """What was said of it must be known when it runs; another one that was only looked at is freed."""
+    gate._system.predictor = FakePredictor()
+    journal: Any = gate._system.journal
+    backlog = journal.backlog
+    uids = [work.submit(number).uid for number in range(20)][18:]
+
+    assert [one.outcome for one in gate.control.estimate(uids[0], run="10m")] == ["estimated"]
+    gate.control.describe(uids[1])
+    said, seen = map(weakref.ref, backlog._found.values())
+    backlog._found.clear()
+    until(lambda: gc.collect() >= 0 and seen() is None)
+    assert said() is not None
+    _go.set()
+    until(lambda: len(_ran) == 20)
+    until(lambda: gc.collect() >= 0 and said() is None)
 
 
 def test_a_higher_priority_goes_first_and_displaces_the_last_of_the_lowest(gate: Gate) -> None:

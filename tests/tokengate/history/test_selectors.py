@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,6 +96,21 @@ def test_terms_that_only_records_have(opened: Opened, until: Until) -> None:
     assert found == asked
     with pytest.raises(BadSelector, match=r"'running' is of live tokens.*use run"):
         history.records("running>1")
+
+
+def test_what_was_predicted_is_asked_of_rows_in_a_gate_that_predicts_nothing_too(opened: Opened, until: Until) -> None:
+    """Records keep what was said of them, whatever this gate can say; what was not predicted never matches."""
+    _gate, history = opened()
+    sent = hold.submit(event := threading.Event())
+    said = SimpleNamespace(features={}, said={"run.p95": 1e-9, "late": 0.9})
+    sent._own_extras().forecast = said  # type: ignore[assignment]
+    event.set()
+    for one in (sent, work.submit(1)):
+        one.result(30)
+    until(lambda: len(history.records("kind=token.finished")) == 2)
+    asked = {"late>80%": 1, "late<=1": 1, "late=*": 1, "late!=*": 1, "overrun>1": 1, "run.p95<1ms": 1, "failing>0": 0}
+
+    assert {text: len(history.records(f"kind=token.finished,{text}")) for text in asked} == asked
 
 
 def test_what_is_left_to_sqlite_agrees_with_the_selector(opened: Opened, until: Until) -> None:

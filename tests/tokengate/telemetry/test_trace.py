@@ -521,13 +521,14 @@ def test_a_last_line_that_is_not_whole_is_lacking() -> None:
         ("held>=1", [2, None]),
         ("wait>5", [2, None]),
         ("finished>1h", [1, 2, None]),
+        ("run.p95<1.5,overrun>1.5", [2, None]),
     ],
 )
 def test_a_selector_chooses_tokens(select: str, expected: list[int | None]) -> None:
     """What is of no token is always there."""
     events = [
         record(1, 0.0, error="Timeout", tags={"tenant": "acme"}),
-        record(2, 0.0, wait=6.0, run=2.0, held=1.0),
+        record(2, 0.0, wait=6.0, run=2.0, held=1.0, predicted={"run.p95": 1.25}),
         Event(seq=3, kind="gate.opened", at=AT, gate="shop", gate_run=RUN),
     ]
 

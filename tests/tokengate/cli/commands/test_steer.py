@@ -14,6 +14,7 @@ from tokengate.control.messages import (
     Called,
     DeleteChild,
     Drain,
+    Estimate,
     GetState,
     Lift,
     Limit,
@@ -64,6 +65,9 @@ THROTTLE = ThrottleRow("tenant=acme", 10.0, None, 0, 0)
         ("limit 7 --memory 2GiB --cpu-time 10", Limit(7, memory="2GiB", cpu_time="10")),
         ("limit a=b --wall-time 5m --address-space 4gb", Limit("a=b", wall_time="5m", address_space="4gb")),
         ("limit 7 --memory none --force", Limit((7,), memory="none", force=True)),
+        ("estimate 7 8 run=10m memory=2GiB", Estimate((7, 8), run="10m", memory="2GiB")),
+        ("estimate operation=a,run=b memory=none", Estimate("operation=a,run=b", memory="none")),
+        ("estimate run=a run=5 --reason slow", Estimate("run=a", run="5", reason="slow")),
     ],
 )  # fmt: skip
 def test_a_verb_becomes_its_question(monkeypatch: pytest.MonkeyPatch, line: str, question: Message) -> None:
@@ -195,6 +199,9 @@ def test_lifting_what_does_not_hold_is_an_error(monkeypatch: pytest.MonkeyPatch)
         (["retag", "7"], "give --set TAG=VALUE or --remove TAG"),
         (["retag", "7", "--set", "a"], "write --set TAG=VALUE"),
         (["reroute", "7"], "--to"),
+        (["estimate", "run=10m"], "estimate needs run=TIME, memory=SIZE or both after TARGET: tokengate estimate 42"),
+        (["estimate", "7", "ram=5"], "estimate needs run=TIME, memory=SIZE or both after TARGET"),
+        (["estimate", "7", "run=5", "run=6"], "'run=5' is a selector, which must be the only TARGET"),
         (["limit", "7"], "limit changes nothing; give --memory SIZE, --address-space SIZE, --cpu-time TIME or --wall"),
         (["throttle", "a=b"], "give one of them"),
         (["throttle", "a=b", "--rate", "1", "--lift"], "give one of them"),

@@ -116,6 +116,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], Message]] = [
         {"memory": "2GiB", "cpu_time": None, "wall_time": 5, "address_space": m.KEEP},
         m.Limit((7,), memory="2GiB", cpu_time="none", wall_time=5),
     ),
+    ("estimate", (7,), {"run": 600, "memory": None}, m.Estimate((7,), run=600, memory="none")),
     ("throttle", ("*",), {"rate": 2.0}, m.SetThrottle("*", rate=2.0)),
     ("lift", ("*",), {}, m.Lift("*")),
     ("throttles", (), {}, m.Throttles()),

@@ -56,6 +56,7 @@ STEERED: list[tuple[Callable[[Any], object], Callable[[tuple[int, ...]], Message
     (lambda t: t.retag({"a": "b"}, ["c"]), lambda ids: m.Retag(ids, set={"a": "b"}, remove=("c",))),
     (lambda t: t.reroute(actor="/x", dry_run=True), lambda ids: m.Reroute(ids, actor="/x", dry_run=True)),
     (lambda t: t.limit(memory=2**30, wall_time=None), lambda ids: m.Limit(ids, memory=2**30, wall_time="none")),
+    (lambda t: t.estimate(run="10m"), lambda ids: m.Estimate(ids, run="10m")),
 ]
 
 

@@ -10,8 +10,10 @@ from collections.abc import Collection, Iterator
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 import trio
+from fake_predictor import FakePredictor
 from hostile_values import Loud, LoudKey, LoudList, never
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,8 +25,8 @@ from tokengate import Gate, token
 from tokengate.control._exceptions import BadRequest
 from tokengate.control.inspection import _views
 from tokengate.control.inspection._selector import parse
-from tokengate.control.inspection._views import arguments_of, order_of, page_of, row_of
-from tokengate.control.messages import COLUMNS, Argument, TokenPage, TokenRow
+from tokengate.control.inspection._views import arguments_of, order_of, page_of, prediction_of, row_of
+from tokengate.control.messages import COLUMNS, Argument, PredictionRow, TokenPage, TokenRow
 
 heapq_merge = heapq.merge
 WAIT = 60.0  # seconds; only reached when something is broken
@@ -42,6 +44,12 @@ def place() -> OperationPlace:
 def gate() -> Iterator[Gate]:
     with Gate("test", shutdown=5.0) as gate:
         yield gate
+
+
+def system_of(place: OperationPlace) -> ActorSystem:
+    system = place.system
+    assert isinstance(system, ActorSystem)
+    return system
 
 
 def named(name: str, secret: str, /, *rest: object, **more: object) -> None: ...
@@ -72,6 +80,31 @@ def test_a_row_says_for_how_long_it_runs_and_who_holds_it(place: OperationPlace)
     row = row_of(one, 120.0)
 
     assert (row.running, row.held) == (30.0, "paused")
+
+
+def test_a_row_says_what_is_expected_where_something_is(place: OperationPlace) -> None:
+    """Seconds and whole bytes; a gate that predicts nothing asks nothing."""
+    one, system = make(place), system_of(place)
+    assert (row_of(one, 120.0).run_p95, prediction_of(one, 120.0, values=True)) == (None, None)
+    system.predictor = FakePredictor()
+    row = row_of(one, 120.0)
+    system.predictor = FakePredictor(None)
+
+    assert (row.run_p50, row.run_p95, row.memory_p95) == (30.0, 62.0, 512 * 2**20)
+    assert (row_of(one, 120.0).run_p50, prediction_of(one, 120.0, values=True)) == (None, None)
+
+
+def test_what_is_known_of_a_prediction_is_plain_data(place: OperationPlace) -> None:
+    """Its features are made of arguments, so they are shown to those only that may see these."""
+    one, system_of(place).predictor = make(place), FakePredictor()
+    one._own_extras().forecast = SimpleNamespace(features={"bytes": 12.0})  # type: ignore[assignment]
+    shown, hidden = (prediction_of(one, 120.0, values=values) for values in (True, False))
+
+    assert shown == PredictionRow(
+        30.0, 62.0, 300 * 2**20, 512 * 2**20, 0.04, 0.125, ("features", "tags"), 1_234, 0.943, True, "line-7",
+        {"bytes": 3.14, "tenant=acme": 1.2}, {"bytes": 12.0},
+    )  # fmt: skip
+    assert hidden == attrs.evolve(shown, features={})
 
 
 def test_a_row_has_plain_types_only(place: OperationPlace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -43,6 +44,7 @@ from tokengate.control.messages import (
     LargeRow,
     Outcome,
     PolicyRow,
+    PredictionRow,
     Processes,
     ProposalDetails,
     ProposalRow,
@@ -72,6 +74,11 @@ DESCRIPTION = TokenDescription(
     (8, 9), 100.0, 100.5, 103.0, 5.0, 2.0, ("token 8",), "cpu-3", 0.73, 2_500_000, "force", True, {"timeout": "30 s"},
 )  # fmt: skip
 INFO = GateInfo("shop", 4711, "0.1", "3.13", "open", 4000.0, {"running": 3, "queued": 0}, 7, 2, 8, 1, ("cpu-9",), True)
+EXPECTED = PredictionRow(
+    30.1, 62.0, 300_000_000, 512_000_000, 0.04, 0.123, ("features", "tags"), 1_234, 0.943, True, "line-7",
+    {"bytes": 3.14, "tenant=acme": 1.2}, {"bytes": 123_456.0, "depth": 1.5},
+)  # fmt: skip
+PREDICTED = attrs.evolve(DESCRIPTION, predicted=EXPECTED)
 IN_PROCESS = TokenDescription(
     row(7, affinity="process"), (), (), 100.0, 100.5, 103.0, 0.0, 0.0, (), None, 0.98, 2_500_000, "none", False, {},
     TokenProcess(4712, False, 3.25, 2_500_000, 2, ("/a.txt", "/b.txt"), (4713, 4714)),
@@ -100,6 +107,14 @@ SHOWN: list[tuple[Any, list[str]]] = [
     (DESCRIPTION, ["tenant=acme", "'a b'", "policy timeout  30 s", "for 5.0s; 2.0s do not count"]),
     (DESCRIPTION, ["force: pause and kill need --force", "idempotent", "it does no harm to run it twice"]),
     (attrs.evolve(DESCRIPTION, guard="never"), ["never: no verb changes it"]),
+    (PREDICTED, ["expected run       30.1s; at most 1m02s for 95 of 100", "300.0 MB; at most 512.0 MB for 95 of 100"]),
+    (PREDICTED, ["expected failure   4.0%", "expected lateness  12.3%", "bytes x3.1, tenant=acme x1.2"]),
+    (PREDICTED, ["line-7 from features, tags of 1,234 attempts; 94% of the latest", "bytes 123,456, depth 1.5"]),
+    (
+        attrs.evolve(PREDICTED, predicted=attrs.evolve(EXPECTED, calibrated=False)),
+        ["calibrated         no: this has not been right often enough to act by it"],
+    ),
+    (TokenPage((row(7, run_p50=30.1, run_p95=62.0),), 1, 1, 0), ["RUNNING / EXPECTED", "2.0s / 30.1s"]),
     (
         TokenStack(7, "resize", "thread", "cpu-3", (Frame("/a.py", 12, "resize", "return x[0]"),)),
         ["#7 resize runs on thread cpu-3", "/a.py:12 in resize", "    return x[0]"],
@@ -235,6 +250,8 @@ def test_a_narrow_list_keeps_every_column_and_a_line_for_each_token() -> None:
     assert lines[1].startswith("1000000  running")
     assert "/resizer " in lines[1]
     assert "8m20s" in lines[1]
+    expected = tuple(attrs.evolve(one, run_p50=30.0, run_p95=62.0) for one in tokens)
+    assert [len(line) <= 80 for line in as_text(TokenPage(expected, 3, 3, 0), 80).splitlines()] == [True] * 4
 
 
 def test_ids_stand_to_the_right() -> None:
@@ -250,6 +267,27 @@ def test_a_wide_list_has_all_columns() -> None:
     titles = as_text(TokenPage((row(7),), 1, 1, 0), wide=True).splitlines()[0].split()
 
     assert {"AFFINITY", "PARENT", "ATTEMPT", "STEPS"} <= set(titles)
+
+
+def test_what_is_expected_has_a_column_only_where_something_is() -> None:
+    """A gate that predicts nothing shows what it has always shown; a wide list has the p95, too."""
+    without, queued = row(7), row(8, running=None, run_p50=30.0, run_p95=62.0, memory_p95=512_000_000)
+    titles = [as_text(TokenPage(rows, 9, 9, 0)).splitlines()[0] for rows in ((without,), (without, queued))]
+    wide = as_text(TokenPage((without, queued), 2, 2, 0), wide=True).splitlines()
+
+    assert ["EXPECTED" in title for title in titles] == [False, True]
+    assert re.split(r"\s{2,}", wide[0])[7:10] == ["RUNNING / EXPECTED", "RUN P95", "MEMORY P95"]
+    assert re.split(r"\s{2,}", wide[1])[5:9] == ["0", "3.0s", "2.0s", "-"]
+    assert re.split(r"\s{2,}", wide[2])[6:10] == ["3.0s", "- / 30.0s", "1m02s", "512.0 MB"]
+
+
+def test_what_runs_beyond_its_p95_has_another_colour() -> None:
+    """Up to it, it has none."""
+    out = io.StringIO()
+    rows = (row(7, running=61.0, run_p50=30.0, run_p95=62.0), row(8, running=63.0, run_p50=30.0, run_p95=62.0))
+    Console(file=out, force_terminal=True, color_system="standard", width=120).print(renderable(rows))
+
+    assert re.findall(r"\x1b\[33m *(\w+) / 30.0s", out.getvalue()) == ["1m03s"]
 
 
 def test_a_part_of_a_list_says_so() -> None:
