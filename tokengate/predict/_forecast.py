@@ -1,0 +1,291 @@
+"""Forecasts: what is known and expected of each token of a gate."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from actors import ActorSystem, Prediction, Quantiles, Token
+from actors.lowlevel import OperationPlace, process_drain
+from tokengate.control.stream._collector import digest_of
+from tokengate.predict._features import NO_FEATURES, Extractor, extractor_of
+from tokengate.predict._leaks import LeakWatch
+from tokengate.predict._models import Models, Outlook
+from tokengate.predict._retry_loops import RetryLoops
+from tokengate.predict._sample import Sample
+
+_UNASKED: Final = object()
+_WAITING: Final = 10_000  # tokens for which estimators of the user are to be asked
+
+
+class Forecast:
+    """What is known and expected of one token.
+
+    Attributes:
+        features: {name: a finite number}.
+        outlook: what is expected of it before it runs, once that was asked for.
+        run: the p95 of its seconds that an operator has set; None: none has.
+        memory: the same of its bytes.
+    """
+
+    __slots__ = ("features", "memory", "outlook", "run")
+
+    def __init__(self, features: Mapping[str, float] = NO_FEATURES) -> None:
+        self.features = features
+        self.outlook: Any = _UNASKED
+        self.run: float | None = None
+        self.memory: float | None = None
+
+    @property
+    def said(self) -> Mapping[str, float] | None:
+        """What was predicted before it ran, {field of a selector: number}; None if nothing has asked."""
+        outlook: Outlook | None = self.outlook
+        if outlook is _UNASKED or outlook is None:
+            return None
+        found: dict[str, float] = {"n": outlook.n, "calibrated": float("run" in outlook.calibrated)}
+        for name, spread in (("run", outlook.run), ("memory", outlook.memory)):
+            if spread is not None:
+                found |= {f"{name}.p50": spread.p50, f"{name}.p95": spread.p95}
+        if outlook.failing is not None:
+            found["failing"] = outlook.failing
+        return found
+
+
+class Forecasts:
+    """The predictor of a gate; see `actors.tokens._ports.Predictor`.
+
+    Args:
+        system: of the gate.
+        models: what was learned.
+        tags: the names of the tags that are learned from.
+        loops: the calls that fail again and again.
+        leaks: the workers whose memory grows.
+        saturation: returns how full the fullest resource is, 0 to 1.
+        off: called with an operation and a reason when its features are switched off.
+    """
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        models: Models,
+        tags: tuple[str, ...],
+        loops: RetryLoops,
+        leaks: LeakWatch,
+        saturation: Callable[[], float | None],
+        off: Callable[[str, str], object],
+    ) -> None:
+        self._system = system
+        self._models = models
+        self._tags = tags
+        self._loops = loops
+        self._leaks = leaks
+        self._saturation = saturation
+        self._off = off
+        self._extractors: WeakKeyDictionary[Any, Extractor] = WeakKeyDictionary()
+        self._making = threading.Lock()
+        self.at_submit: Callable[[Token[Any]], object] | None = None  # asks the rules that need no look
+        self.wanted: deque[tuple[Token[Any], Forecast]] = deque(maxlen=_WAITING)
+
+    # At submit, in the thread of the sender
+
+    def note(self, token: Token[Any]) -> None:
+        """Compute the features of a new token."""
+        place = token._place
+        if place.serves_operators or token._extras.forecast is not None:
+            return
+        features = NO_FEATURES
+        if isinstance(place, OperationPlace):
+            extractor = self._extractor(place, token.operation)
+            if extractor.is_on:
+                features = extractor.of(token.args, token.kwargs)
+        if features:
+            token._own_extras().forecast = Forecast(features)
+        if self._models.asks_own(token.operation):
+            self.wanted.append((token, self._of(token)))
+        if self.at_submit is not None:
+            self.at_submit(token)
+
+    def _extractor(self, place: OperationPlace, name: str) -> Extractor:
+        found = self._extractors.get(place)
+        if found is None:
+            with self._making:
+                found = self._extractors.get(place)
+                if found is None:
+                    found = self._extractors[place] = extractor_of(place, name, self._off)
+        return found
+
+    # What is expected
+
+    def ask_own(self) -> None:
+        """Ask the estimators of the user about the tokens that wait for that; on the thread that learns."""
+        while self.wanted:
+            token, forecast = self.wanted.popleft()
+            if forecast.outlook is _UNASKED and not token.done():
+                forecast.outlook = self._models.outlook(self.sample(token))
+
+    def sample(self, token: Token[Any]) -> Sample:
+        """Return what a prediction of a token is made from."""
+        forecast = token._extras.forecast
+        features = NO_FEATURES if forecast is None else forecast.features
+        return Sample(token.operation, token.affinity, token.priority, self.chosen(token.tags), features)
+
+    def chosen(self, tags: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the tags that are learned from."""
+        return {name: tags[name] for name in self._tags if name in tags} if tags and self._tags else NO_TAGS
+
+    def _of(self, token: Token[Any]) -> Forecast:
+        extras = token._own_extras()
+        if extras.forecast is None:
+            extras.forecast = Forecast()
+        forecast: Any = extras.forecast
+        return forecast  # type: ignore[no-any-return]
+
+    def outlook(self, token: Token[Any], *, own: bool) -> Outlook | None:
+        """Return what is expected of a token before it runs; it is computed once.
+
+        Args:
+            token: the token.
+            own: whether code of users may run.
+        """
+        forecast = self._of(token)
+        if forecast.outlook is _UNASKED:
+            if not own and self._models.asks_own(token.operation):
+                return None  # it is being computed, on the thread that learns
+            forecast.outlook = self._models.outlook(self.sample(token), own=own)
+        return forecast.outlook  # type: ignore[no-any-return]
+
+    def predicted(self, token: Token[Any]) -> Prediction | None:
+        return self._prediction(token, self._system.clock(), self.outlook(token, own=True))
+
+    def shown(self, token: Token[Any], now: float) -> Prediction | None:
+        return self._prediction(token, now, self.outlook(token, own=False))
+
+    def predict(
+        self,
+        place: OperationPlace,
+        operation: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        priority: int,
+        tags: Mapping[str, str],
+    ) -> Prediction | None:
+        features = self._extractor(place, operation).of(args, kwargs)
+        outlook = self._models.outlook(Sample(operation, place.affinity, priority, self.chosen(tags), features))
+        return None if outlook is None else outlook.at(None, None)
+
+    def _prediction(self, token: Token[Any], now: float, outlook: Outlook | None) -> Prediction | None:
+        forecast = self._of(token)
+        elapsed = _elapsed(token, now)
+        found = None if outlook is None else outlook.at(elapsed, _left(token, now, elapsed))
+        if forecast.run is None and forecast.memory is None:
+            return found
+        if found is None:
+            found = Prediction(None, None, None, None, (), 0, None, False, "operator", {})
+        return attrs.evolve(
+            found,
+            run=_capped(found.run, forecast.run),
+            memory=_capped(found.memory, forecast.memory),
+            basis=(*found.basis, "operator"),
+        )
+
+    def estimate(self, token: Token[Any], changes: Mapping[str, float | None]) -> Mapping[str, float | None]:
+        forecast = self._of(token)
+        before = {name: getattr(forecast, name) for name in changes}
+        for name, value in changes.items():
+            setattr(forecast, name, value)
+        return {name: value for name, value in before.items() if value != changes[name]}
+
+    # Fields of selectors; on the system loop
+
+    def field(self, token: Token[Any], name: str, now: float) -> Any:
+        return _FIELDS[name](self, token, now)
+
+    def _run_p95(self, token: Token[Any]) -> float | None:
+        """Return the p95 of a token's run before it began."""
+        forecast, outlook = self._of(token), self.outlook(token, own=False)
+        if forecast.run is not None:
+            return forecast.run
+        return None if outlook is None or outlook.run is None else outlook.run.p95
+
+    def _overrun(self, token: Token[Any], now: float) -> float | None:
+        elapsed = _elapsed(token, now)
+        expected = None if elapsed is None else self._run_p95(token)
+        return None if expected is None or elapsed is None else elapsed / expected
+
+    def _share(self, token: Token[Any], now: float) -> float | None:
+        drain = process_drain(token)
+        limit = None if drain is None else drain.limits_of(token).memory
+        found = None if limit is None else self.shown(token, now)
+        return None if found is None or found.memory is None or not limit else found.memory.p95 / limit
+
+    def _loop(self, token: Token[Any], _now: float) -> str | None:
+        loops = self._loops
+        if not loops.any(token.operation, token.actor):
+            return None
+        key = getattr(token, "key", None)
+        text = digest_of(token) if key is None else str(key)
+        return "yes" if loops.holds(token.operation, text, token.actor) else None
+
+    def _leak(self, token: Token[Any], _now: float) -> str | None:
+        drain = process_drain(token)
+        worker = None if drain is None else drain.worker_of(token)
+        return None if worker is None else self._leaks.verdict(worker)
+
+
+_FIELDS: Final[Mapping[str, Callable[[Forecasts, Token[Any], float], Any]]] = {
+    "run.p50": lambda own, token, now: _part(own.shown(token, now), "run", "p50"),
+    "run.p95": lambda own, token, now: _part(own.shown(token, now), "run", "p95"),
+    "memory.p95": lambda own, token, now: _part(own.shown(token, now), "memory", "p95"),
+    "memory.share": Forecasts._share,
+    "failing": lambda own, token, now: _probability(own.shown(token, now), "failure_probability"),
+    "late": lambda own, token, now: _probability(own.shown(token, now), "timeout_probability"),
+    "gate.saturation": lambda own, _token, _now: own._saturation(),
+    "retry_loop": Forecasts._loop,
+    "overrun": Forecasts._overrun,
+    "leak": Forecasts._leak,
+}
+"""{field of selectors: returns it of a token at a time; None: not known}."""
+
+NO_TAGS: Final[Mapping[str, str]] = {}
+
+
+def _part(found: Prediction | None, target: str, quantile: str) -> float | None:
+    spread: Quantiles | None = None if found is None else getattr(found, target)
+    return None if spread is None else getattr(spread, quantile)  # type: ignore[no-any-return]
+
+
+def _probability(found: Prediction | None, name: str) -> float | None:
+    return None if found is None else getattr(found, name)  # type: ignore[no-any-return]
+
+
+def _elapsed(token: Token[Any], now: float) -> float | None:
+    """Return the seconds for which a token has run, without pauses; None if it does not run."""
+    started = token.started_at
+    if started is None or token._end is not None:
+        return None
+    hold = token._extras.hold
+    parked = 0.0 if hold is None else hold.in_attempt()[1]
+    return max(0.0, now - started - parked)
+
+
+def _left(token: Token[Any], now: float, elapsed: float | None) -> float | None:
+    """Return the seconds that a token still may run, by its deadline and the time limit of its attempt."""
+    policy = token._extras.policy
+    if policy is None:
+        return None
+    ends = [] if policy.deadline is None else [policy.deadline - now]
+    timeout = getattr(policy.policy, "timeout", None)
+    if timeout is not None:
+        ends.append(timeout - (elapsed or 0.0))
+    return max(0.0, min(ends)) if ends else None
+
+
+def _capped(found: Quantiles | None, most: float | None) -> Quantiles | None:
+    if most is None:
+        return found
+    return Quantiles(most if found is None else min(found.p50, most), most)

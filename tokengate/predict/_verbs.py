@@ -1,0 +1,148 @@
+"""The answers of a gate that predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tokengate.control._admission import admission
+from tokengate.control._exceptions import BadRequest, Refused
+from tokengate.predict._action import FREE
+from tokengate.predict._engine import Engine
+from tokengate.predict._intervention import Intervention, RuleState
+from tokengate.predict._kinds import (
+    CalibrationRow,
+    Calibrations,
+    InterventionDetails,
+    InterventionRow,
+    Interventions,
+    RuleRow,
+    Rules,
+    SetModeOfRule,
+    ShowIntervention,
+    UndoIntervention,
+)
+from tokengate.predict._models import Models
+
+
+class PredictVerbs:
+    """The verbs about rules, interventions and calibration.
+
+    Args:
+        engine: acts by the rules.
+        models: what was learned.
+        clock: of the gate.
+        keep: called with a rule whose trust was restored.
+    """
+
+    def __init__(
+        self, engine: Engine, models: Models, clock: Callable[[], float], keep: Callable[[RuleState], Any]
+    ) -> None:
+        self._engine = engine
+        self._models = models
+        self._clock = clock
+        self._keep = keep
+
+    async def calibrations(self, message: Calibrations) -> tuple[CalibrationRow, ...]:
+        _check_sight("calibration")
+        return tuple(row for row in self._models.calibration() if _fits(row.operation, message.select))
+
+    async def rules(self, message: Rules) -> tuple[RuleRow, ...]:
+        _check_sight("rules")
+        return tuple(self._row(one) for one in self._engine.states if _fits(one.rule.name, message.select))
+
+    async def set_mode_of_rule(self, message: SetModeOfRule) -> RuleRow:
+        one = self._engine.state_of(message.name)
+        if one is None:
+            known = ", ".join(state.rule.name for state in self._engine.states) or "there are none"
+            raise BadRequest(f"there is no rule '{message.name[:60]}'; the rules are: {known}")
+        if one.rule.at_submit and message.mode == "propose":
+            raise BadRequest(f"rule '{message.name}' is asked at submit, which cannot wait for a person: observe or act")
+        one.mode = message.mode
+        one.trust.restore()
+        self._keep(one)
+        return self._row(one)
+
+    def _row(self, one: RuleState) -> RuleRow:
+        engine, rule = self._engine, one.rule
+        return RuleRow(
+            rule.name,
+            rule.selector.text,
+            rule.action.text,
+            one.mode,
+            one.in_force(engine.cap),
+            one.why(engine.cap),
+            max(one.meant, one.counting),
+            self._left(one),
+            sum(act.rule == rule.name for act in engine.active),
+            rule.wait,
+            rule.lasts,
+            "" if rule.action.verb in FREE else str(rule.limit),
+            rule.at_submit,
+            dict(one.counts),
+            str(one.groups["act"]),
+            str(one.groups["hold back"]),
+        )
+
+    def _left(self, one: RuleState) -> float | None:
+        return None if one.rule.action.verb in FREE else max(0.0, one.spent.left(self._clock()))
+
+    async def interventions(self, message: Interventions) -> tuple[InterventionRow, ...]:
+        _check_sight("interventions")
+        return tuple(
+            self._row_of(made)
+            for made in list(self._engine.interventions.values())
+            if message.select in ("", "*", made.state) or _fits(made.rule, message.select)
+        )
+
+    async def show_intervention(self, message: ShowIntervention) -> InterventionDetails:
+        _check_sight("interventions")
+        made = self._made(message.number)
+        one = self._engine.state_of(made.rule)
+        free = made.action.verb in FREE
+        return InterventionDetails(
+            self._row_of(made),
+            made.explained,
+            dict(made.before),
+            dict(made.set),
+            made.action.undone_by,
+            made.ended,
+            "" if one is None else str(one.groups["act"]),
+            "" if one is None else str(one.groups["hold back"]),
+            None if one is None else self._left(one),
+            None if free else max(0.0, self._engine.spent.left(self._clock())),
+        )
+
+    async def undo_intervention(self, message: UndoIntervention) -> InterventionRow:
+        made = self._made(message.number)
+        here = admission()
+        token = made.target.token
+        if (token is not None and not here.reaches(token)) or not (token is not None or here.sees_all):
+            raise Refused(f"your grants do not reach what intervention {made.number} is about")
+        wrong = await self._engine.undo(made, "a person has undone it", by=here.caller.principal)
+        if wrong:
+            raise BadRequest(f"intervention {made.number} is not undone: {wrong}")
+        return self._row_of(made)
+
+    def _made(self, number: int) -> Intervention:
+        made = self._engine.interventions.get(number)
+        if made is None:
+            raise BadRequest(f"there is no intervention {number}, or it is forgotten; 'tokengate interventions' lists them")
+        return made
+
+    def _row_of(self, made: Intervention) -> InterventionRow:
+        left = made.ends - self._clock() if made.state == "active" and made.ends else None
+        return InterventionRow(
+            made.number, made.rule, made.verb, made.target.name, made.operation, made.uid, made.state, made.why, made.at,
+            None if left is None else max(0.0, left), made.proposal,
+        )  # fmt: skip
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return pattern in ("", "*") or fnmatchcase(name, pattern)
+
+
+def _check_sight(what: str) -> None:
+    if not admission().sees_all:
+        raise Refused(f"'{what}' is about all tokens; it needs the right 'view' without a selector")
