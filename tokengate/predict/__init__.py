@@ -21,6 +21,7 @@
 #   _engine.py        looks at tokens for rules, acts, and undoes
 #   _submit.py        the rules that are asked when a token is submitted
 #   _actor.py         the part of the runtime's tree that has the engine look
+#   _metrics.py       what Prometheus has of predictions and rules
 #   _kept.py          the file of what must be known of rules after a restart
 """Predictions of what tokens need, and rules that act by them: `Gate("shop", plugins=[Predict()])`."""
 

@@ -31,7 +31,7 @@ from tokengate.telemetry._thinning import Thinning
 from tokengate.telemetry._watching import Watching, label_of
 
 if TYPE_CHECKING:
-    from tokengate.telemetry._prometheus import MetricCollector, Prometheus
+    from tokengate.telemetry._prometheus import Families, MetricCollector, Prometheus
 
 _LOSS_COUNTS: Final = 60.0  # seconds for which a loss is a part of the gate's health
 
@@ -95,6 +95,7 @@ class Telemetry(Plugin):
         self._thin_above = thin_above
         self._internal = internal
         self._figures: Figures | None = None
+        self._families: list[Families] = []
 
     def observer(self, gate: Any, /) -> Observer | None:
         """Begin to read the stream of the gate."""
@@ -110,6 +111,7 @@ class Telemetry(Plugin):
         figures = Figures(collector, partial(label_of, system), self._tags)
         self._watching = Watching(system, figures, collector.measured, self._internal)
         self._figures = figures
+        self._families = []
         self._used = time.process_time()
         figures.whole.look = self._look
         self._figures.at_end = self._stop
@@ -180,6 +182,18 @@ class Telemetry(Plugin):
         """
         self._open  # noqa: B018  # it raises
         self._watching.on_memory = note
+
+    def add_metrics(self, families: Families) -> None:
+        """Have more metrics in each scrape.
+
+        Args:
+            families: called with the module `prometheus_client.core`; returns them. Their series count for the 2,000.
+
+        Raises:
+            GateState: the gate was not opened.
+        """
+        self._open  # noqa: B018  # it raises
+        self._families.append(families)
 
     # Figures
 
@@ -303,7 +317,7 @@ class Telemetry(Plugin):
         from tokengate.telemetry._prometheus import MetricCollector  # here, since it needs the extra
 
         figures, system = self._open, self.gate._system
-        return MetricCollector(figures, self._load, self._stream, lambda: system.restarts, self._tags)
+        return MetricCollector(figures, self._load, self._stream, lambda: system.restarts, self._tags, self._families)
 
     def metrics(self, name: str = "") -> str:
         """Return the metrics in the text format of Prometheus.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
@@ -18,6 +18,9 @@ from tokengate.telemetry._sketch import MEBIBYTE, Sketch
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
+
+Families: TypeAlias = Callable[[Any], Iterable["Metric"]]
+"""Called at a scrape with the module `prometheus_client.core`; returns metrics, of few series each."""
 
 MOST: Final = 2_000
 """Series of a scrape."""
@@ -80,10 +83,17 @@ class MetricCollector:
         stream: the same.
         restarts: returns how many actors were restarted.
         tags: names of tags that are labels.
+        others: what has metrics, too.
     """
 
     def __init__(
-        self, figures: Figures, load: Load, stream: Stream, restarts: Callable[[], int], tags: Sequence[str] = ()
+        self,
+        figures: Figures,
+        load: Load,
+        stream: Stream,
+        restarts: Callable[[], int],
+        tags: Sequence[str] = (),
+        others: Iterable[Families] = (),
     ) -> None:
         self._core = _client().core
         self._figures = figures
@@ -91,6 +101,7 @@ class MetricCollector:
         self._stream = stream
         self._restarts = restarts
         self._tags = tuple(tags)
+        self._others = tuple(others)
 
     def describe(self) -> list[Metric]:
         """Return nothing: what is collected says itself what it is."""
@@ -100,9 +111,11 @@ class MetricCollector:
         """Yield each metric, with at most 2,000 series in all."""
         core = self._core
         counter, gauge = core.CounterMetricFamily, core.GaugeMetricFamily
+        more = [family for families in self._others for family in families(core)]
+        taken = sum(len(family.samples) for family in more)
         with self._figures.lock:
             totals = self._totals()
-            operations, places = self._shown(len(totals) if self._tags else 0)
+            operations, places = self._shown(taken + (len(totals) if self._tags else 0))
             shown = {plain(name) for name in operations}
             tokens = counter("tokengate_tokens", "Tokens that have ended.", labels=("operation", "state", *self._tags))
             for (name, *others), count in _summed(totals, shown).items():
@@ -123,6 +136,7 @@ class MetricCollector:
         for name, number in {"collector": 0, **self._stream.lost()}.items():
             lost.add_metric((name,), number)
         yield lost
+        yield from more
 
     def text(self, pattern: str = "") -> list[tuple[str, str]]:
         """Return (name, samples as text) of each metric whose name a pattern matches; an empty one matches all."""
@@ -143,11 +157,15 @@ class MetricCollector:
             if count and state != "retried"
         }
 
-    def _shown(self, tagged: int) -> tuple[dict[str, OperationFigures], dict[str, PlaceFigures]]:
-        """Return the operations and the places that have series of their own: those that came first."""
+    def _shown(self, taken: int) -> tuple[dict[str, OperationFigures], dict[str, PlaceFigures]]:
+        """Return the operations and the places that have series of their own: those that came first.
+
+        Args:
+            taken: series of others.
+        """
         operations, places = dict(self._figures.operations), dict(self._figures.places)
         of_operation = _OF_OPERATION + (0 if self._tags else 5)
-        room = MOST - _FIXED - tagged
+        room = MOST - _FIXED - taken
         if len(operations) * of_operation + len(places) * _OF_PLACE > room:
             most = room // (of_operation + _OF_PLACE) - 1
             operations = dict(list(operations.items())[:most])

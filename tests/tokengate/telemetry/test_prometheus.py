@@ -20,6 +20,7 @@ from tiers import in_ci
 from tokengate import CpuActor, Gate, token
 from tokengate.control.stream._collector import Tally
 from tokengate.control.stream._record import FINISHED, Batch, More
+from tokengate.predict._metrics import families
 from tokengate.telemetry import Prometheus, Telemetry
 from tokengate.telemetry._figures import Figures
 from tokengate.telemetry._prometheus import MOST, MetricCollector
@@ -64,7 +65,7 @@ def raw(operation: str, place: str, run: float = 0.25, more: More | None = None)
     )
 
 
-def scrape(operations: int, places: int, tags: tuple[str, ...] = (), more: More | None = None) -> str:
+def scrape(operations: int, places: int, tags: tuple[str, ...] = (), more: More | None = None, others: Any = ()) -> str:
     """Return the metrics of a gate with so many operations, each at so many places."""
     tallies: dict[str, Tally] = {}
     stream: Any = SimpleNamespace(collector=SimpleNamespace(tallies=tallies), lost=dict, utc=lambda at: at)
@@ -76,7 +77,7 @@ def scrape(operations: int, places: int, tags: tuple[str, ...] = (), more: More 
             next(tally.ends[state])
         figures.take(Batch([raw(f"operation-{number}", f"place-{one}", more=more) for one in range(places)], "run"))
     registry = CollectorRegistry()
-    registry.register(MetricCollector(figures, load, stream, lambda: 0, tags))  # type: ignore[arg-type]
+    registry.register(MetricCollector(figures, load, stream, lambda: 0, tags, others))  # type: ignore[arg-type]
     return (in_open_metrics if more else generate_latest)(registry).decode()
 
 
@@ -100,6 +101,23 @@ def test_a_scrape_has_at_most_2_000_series(operations: int, places: int) -> None
     assert sum(float(line.split()[-1]) for line in ended) == operations * 5
     runs = [line for line in series_of(text) if line.startswith("tokengate_run_seconds_count")]
     assert sum(float(line.split()[-1]) for line in runs) == operations * places
+
+
+def test_metrics_of_others_count_for_that_bound() -> None:
+    """The series of operations make room for them."""
+
+    def hundreds(core: Any) -> Any:
+        family = core.GaugeMetricFamily("lanterns", "Lit ones.", labels=("number",))
+        for number in range(900):
+            family.add_metric((str(number),), 1.0)
+        return [family]
+
+    series = series_of(scrape(200, 1, others=(hundreds,)))
+
+    assert len(series) <= MOST
+    assert sum(line.startswith("lanterns{") for line in series) == 900
+    ended = [line for line in series if line.startswith("tokengate_tokens_total")]
+    assert sum(float(line.split()[-1]) for line in ended) == 200 * 5
 
 
 def test_the_newest_trace_of_a_bucket_is_its_exemplar() -> None:
@@ -129,6 +147,7 @@ def test_dynamic_children_are_called_by_their_class(until: Until) -> None:
 def test_every_metric_in_dashboard_and_rules_is_in_a_scrape(until: Until) -> None:
     """Case 18: by name, with the suffix that a histogram or a counter gives it."""
     with Gate("scraped", plugins=[telemetry := Telemetry()], control_socket=False):
+        telemetry.add_metrics(lambda core: families(core, (), ()))
         resize.submit(1).result(60)
         until(lambda: "tokengate_run_seconds_count{" in telemetry.metrics())
         text = telemetry.metrics()
