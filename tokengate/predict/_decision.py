@@ -27,10 +27,11 @@ _MINUTE: Final = 60.0
 
 @attrs.frozen
 class Verdict:
-    """What is to be done, and why it is not more."""
+    """What is to be done, and why it is not more; `of_budget` if a budget is spent, for other tokens, too."""
 
     do: Word
     why: str = ""
+    of_budget: bool = False
 
 
 @attrs.frozen
@@ -157,11 +158,13 @@ def decide(rule: Rule, mode: Mode, case: Case, of_rule: Spent, of_gate: Spent, n
         for spent, held, whose in ((of_rule, case.held_by_rule, "the rule"), (of_gate, case.held, "the gate")):
             budget = spent.budget
             if spent.left(now) < 1:
-                return Verdict("refuse", f"the budget of {whose} is spent: {budget.targets:g} targets a minute")
+                why = f"the budget of {whose} is spent: {budget.targets:g} targets a minute"
+                return Verdict("refuse", why, of_budget=True)
             most = budget.most(case.running)
-            if acts and held + 1 > most:
+            if acts and case.begun and held + 1 > most:
                 share = f"{budget.share * 100:g} % of {case.running} running tokens is {most}"
-                return Verdict("refuse", f"the budget of {whose} is spent: {held} are under interventions, and {share}")
+                why = f"the budget of {whose} is spent: {held} are under interventions, and {share}"
+                return Verdict("refuse", why, of_budget=True)
     if acts and is_held_back(rule.name, case.uid):
         return Verdict("hold back", f"{HELD_BACK} of 100 are left alone, to compare them")
     if verb not in FREE:

@@ -35,6 +35,7 @@ _A_LOOK: Final = 10_000  # tokens of a look, which comes once a second
 _AT_ONCE: Final = 500  # of these, before other tasks of the loop have a turn
 _KEPT: Final = 1_000  # interventions that are over
 _LEAST_MISS: Final = 2.0  # seconds for which a token must not have matched, before what was done to it is undone
+_MINUTE: Final = 60.0
 _NOTHING_DONE: Final = ("unchanged", "refused", "ended", "unknown", "changed")
 
 
@@ -49,6 +50,10 @@ class Host(Protocol):
 
     def proposal_state(self, number: int, /) -> str:
         """Return the state of a proposal; empty if it is forgotten."""
+        ...
+
+    def is_frozen(self) -> bool:
+        """Tell whether what rules ask for is refused."""
         ...
 
     def may_end(self) -> bool:
@@ -155,7 +160,8 @@ class Engine:
                 one.meant, one.counting = one.counting, 0
         for start in range(first, last, _AT_ONCE):
             for token in tokens[start : min(start + _AT_ONCE, last)]:
-                if not token._place.serves_operators and token._end is None:
+                place = token._place
+                if not place.serves_operators and place.properties.guard != "never" and token._end is None:
                     await self._consider(token, states, now)
             await trio.lowlevel.checkpoint()
         del tokens
@@ -174,7 +180,7 @@ class Engine:
                 continue
             one.counting += 1
             since = one.matched.setdefault(token.id, now)
-            if chosen is None and now - since >= rule.wait and token.id not in one.once:
+            if chosen is None and one.stopped != now and now - since >= rule.wait and token.id not in one.once:
                 chosen = one
         if chosen is not None:
             await self._decide(token, chosen, now)
@@ -184,12 +190,17 @@ class Engine:
         target = rule.action.target(token, rule.terms)
         if any(act.target.name == target.name and act.action.verb == rule.action.verb for act in self._active.values()):
             return  # another rule has set the same value: this one waits until that is undone
-        verdict = decide(rule, one.in_force(self.cap), self.case(token, one), one.spent, self.spent, now)
+        mode = one.in_force(self.cap)
+        if mode != "observe" and self._host.is_frozen():
+            self._refuse(token, one, target, "interventions of rules are frozen: 'tokengate unfreeze' ends that", now)
+            one.stopped = now
+            return
+        verdict = decide(rule, mode, self.case(token, one), one.spent, self.spent, now)
         if verdict.do == "refuse":
             self._refuse(token, one, target, verdict.why, now)
+            one.stopped = now if verdict.of_budget else one.stopped
             return
         one.once.add(token.id)
-        one.refused.pop(token.id, None)
         if verdict.do == "act":
             await self._act(self._make(token, one, target, "active", verdict.why, now), one, token, now)
         elif verdict.do == "propose":
@@ -204,15 +215,17 @@ class Engine:
     def case(self, token: Token[Any], one: RuleState) -> Case:
         """Return what a decision about a token is made from."""
         place, rule = place_of(token), one.rule
-        held = [act for act in self._active.values() if act.action.verb not in FREE]
+        touched = [act.target.token for act in self._active.values() if act.operation == token.operation]
+        elsewhere = sum(one is not None and one._place is not place for one in touched)  # rules have moved these
+        held = [act for act in self._active.values() if act.action.verb not in FREE and holds_running(act)]
         return Case(
             token.uid,
             place.properties.guard,
             token.started_at is not None,
             place.is_idempotent(token._call),
             self.uncalibrated(token, rule),
-            live_at(place),
-            sum(act.operation == token.operation for act in self._active.values()),
+            live_at(place) + elsewhere,
+            len(touched),
             self._count_running(),
             len(held),
             sum(act.rule == rule.name for act in held),
@@ -257,14 +270,16 @@ class Engine:
         return made
 
     def _refuse(self, token: Token[Any], one: RuleState, target: Target, why: str, now: float) -> None:
-        """Record that a rule may not act, once for each token and reason."""
-        known = one.refused.get(token.id)
-        if known is not None:
-            known.why = why
+        """Record that a rule may not act, once for all tokens of a minute to which the same happens."""
+        one.counts["refused"] += 1
+        known, kind = one.refused, why.partition(":")[0]
+        if known is not None and known.why.startswith(kind) and self._host.utc(now) - known.at < _MINUTE:
+            one.refusals += 1
+            known.why = f"{why} (and {one.refusals} more)"
             return
-        made = one.refused[token.id] = self._make(token, one, target, "refused", why, now)
-        self._note(made, token)
-        self._finish(made, "refused", why)
+        one.refused, one.refusals = self._make(token, one, target, "refused", why, now), 0
+        self._tell(one.refused, token)
+        self._finish(one.refused, "refused", why)
 
     async def _act(self, made: Intervention, one: RuleState, token: Token[Any], now: float) -> None:
         action, selector = one.rule.action, one.rule.selector
@@ -465,11 +480,20 @@ class Engine:
         one = self.state_of(made.rule)
         if one is not None:
             one.counts[made.state] += 1
+        self._tell(made, token)
+
+    def _tell(self, made: Intervention, token: Token[Any] | None) -> None:
         kind = f"intervention.{made.state.replace(' ', '_')}"
         why = f": {made.why}" if made.why else ""
         text = f"rule '{made.rule}', '{made.verb}' for {made.target.name}: {made.state}{why}"
         details = {"intervention": made.number, "rule": made.rule, "verb": made.verb, "state": made.state}
         self._host.say(kind, text, token, details | ({"why": made.why} if made.why else {}))
+
+
+def holds_running(made: Intervention) -> bool:
+    """Tell whether an intervention is about a token that runs, or about what several share."""
+    token = made.target.token
+    return not made.action.is_of_token or (token is not None and token.started_at is not None)
 
 
 def live_at(place: Place) -> int:
@@ -481,6 +505,8 @@ def changed_since(now: Values, set_: Values, token: Token[Any] | None) -> str:
     """Return why values are not the ones that were set; empty if they are."""
     if now == set_:
         return ""
+    if now.get("begun"):
+        return "it has begun"
     by = "" if token is None else token._extras.steered_by
     return f"changed since by {by or 'others'}"
 

@@ -80,9 +80,11 @@ class RuleState:
         matched: {token id: since when it has matched}.
         missed: {number of an intervention: since when its token has not matched}.
         once: ids of the tokens that it has decided about for good.
-        refused: {token id: the intervention that says so}.
+        refused: the latest intervention that was refused by a budget or the freeze; it stands for all that follow.
+        refusals: how many it stands for.
         groups: what became of tokens that it acted on, and of those that it left alone.
         counts: {state: interventions}.
+        stopped: the time of the look in which it was refused, and so looks at no more tokens.
         meant: tokens that match now, as of the latest look at all of them.
         counting: those of the look that is under way.
     """
@@ -95,16 +97,17 @@ class RuleState:
         self.matched: dict[int, float] = {}
         self.missed: dict[int, float] = {}
         self.once: set[int] = set()
-        self.refused: dict[int, Intervention] = {}
+        self.refused: Intervention | None = None
+        self.refusals = 0
         self.groups: Mapping[str, Group] = {"act": Group(), "hold back": Group()}
         self.counts: Counter[str] = Counter()
+        self.stopped: float | None = None
         self.meant = self.counting = 0
 
     def forget_all_but(self, live: Container[int]) -> None:
         """Forget tokens that have ended."""
-        for known in (self.matched, self.refused):
-            for gone in [id for id in known if id not in live]:
-                del known[gone]  # type: ignore[attr-defined]
+        for gone in [id for id in self.matched if id not in live]:
+            del self.matched[gone]
         self.once = {id for id in self.once if id in live}
 
     def in_force(self, cap: Mode) -> Mode:

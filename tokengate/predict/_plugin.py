@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import threading
 import time
@@ -12,10 +13,11 @@ from typing import Any, ClassVar, Final
 
 import trio
 
-from actors import ActorSystem, Observer, Prediction, Token
+from actors import ActorSystem, Observer, Token
 from actors.lowlevel import SYSTEM, Worker
 from supervisors import ChildSpec, RestartScheduled
-from tokengate._exceptions import BadPolicy
+from tokengate._exceptions import BadPolicy, BadStateDirectory
+from tokengate.audit._directory import opened_directory
 from tokengate.authority._events import InterventionsFrozen
 from tokengate.config._file import Config
 from tokengate.control._actor import ask_as
@@ -37,6 +39,7 @@ from tokengate.predict._kinds import CalibrationRow, InterventionRow
 from tokengate.predict._kinds import Interventions as _Interventions
 from tokengate.predict._leaks import LeakWatch
 from tokengate.predict._learner import Learner
+from tokengate.predict._model_files import read_models, write_models
 from tokengate.predict._models import Models
 from tokengate.predict._retry_loops import RetryLoops
 from tokengate.predict._rule import MODES, Budget, Mode, Rule
@@ -45,6 +48,8 @@ from tokengate.predict._sample import Estimator
 from tokengate.predict._submit import SubmitRules
 from tokengate.predict._verbs import PredictVerbs
 from tokengate.telemetry import Telemetry
+
+_logger = logging.getLogger("tokengate.predict")
 
 _HANGS: Final = 5.0  # seconds after which a pass of learning counts as one that hangs
 _SAVED: Final = 600.0  # seconds between two times that models are written
@@ -128,7 +133,7 @@ class Predict(Plugin):
         self._stream = gate._stream
         self._system = system
         self._models = Models(self._tags, self._estimators, notice=self._notice)
-        self._kept = Kept(self._open_directory(gate.name))
+        self._kept = Kept(self._open_directory())
         self._leaks = LeakWatch()
         self._loops = RetryLoops()
         self._saturated = (-_FRESH, 0.0)  # (when it was read, the fullest resource)
@@ -289,11 +294,26 @@ class Predict(Plugin):
     def _keep_trust(self, one: RuleState) -> None:
         self._kept.set_trust(one.rule.name, one.trust.lost)
 
-    def _open_directory(self, gate: str) -> Path | None:
-        raise NotImplementedError
+    def _open_directory(self) -> Path | None:
+        folder = self._directory
+        if folder is None:
+            return None
+        try:
+            os.close(opened_directory(folder))
+        except OSError as error:
+            remedy = "give it to the user of the gate, or name another"
+            raise BadStateDirectory(str(folder), error.strerror or str(error), remedy) from error
+        for problem in read_models(folder, self._models, self.gate.name):
+            _logger.error("%s; predictions are made without it", problem)
+        return folder
 
     def _save(self) -> None:
-        raise NotImplementedError
+        """Write what was learned; on a thread that may block."""
+        if self._directory is not None:
+            try:
+                write_models(self._directory, self._models, self.gate.name)
+            except OSError as error:
+                _logger.error("what was learned could not be written to '%s': %s", self._directory, error)
 
 
 class _Listener(Observer):
@@ -325,13 +345,16 @@ class _Host:
         found = [one.state for one in self._gate._authority.proposals if one.number == number]
         return found[0] if found else ""
 
+    def is_frozen(self) -> bool:
+        return self._gate._authority.freeze.holds  # type: ignore[no-any-return]
+
     def may_end(self) -> bool:
         return self._gate._authority.rights.scope(RULES_CALLER, "terminate") is not None
 
     def may_steer(self, token: Token[Any], /) -> bool:
         authority = self._gate._authority
         scope = authority.rights.scope(RULES_CALLER, "operate")
-        if authority.freeze.holds or scope is None:
+        if scope is None or self.is_frozen():
             return False
         return scope.everywhere or scope.has(token, self.system.clock())
 

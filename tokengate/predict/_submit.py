@@ -68,11 +68,12 @@ class SubmitRules:
         place, operation, rule, engine = place_of(token), token.operation, one.rule, self._engine
         uncalibrated = engine.uncalibrated(token, rule)
         mode = one.in_force(engine.cap)
+        live = 1 + live_at(place)  # without the lock: it takes the one of the mailbox, under which tokens may end
         with self._lock:
+            touched = self._touched[operation]
             case = Case(
-                token.uid, place.properties.guard, begun=False, uncalibrated=uncalibrated, live=1 + live_at(place),
-                touched=self._touched[operation],
-            )  # fmt: skip
+                token.uid, place.properties.guard, begun=False, uncalibrated=uncalibrated, live=live, touched=touched
+            )
             verdict = decide(rule, mode, case, one.spent, engine.spent, now)
             does = verdict.do if verdict.do in ("act", "hold back", "refuse") else "observe"
             if does == "act" and not self._host.may_steer(token):

@@ -9,6 +9,8 @@ import pytest
 from tokengate.predict._decision import Case, Group, Spent, Trust, Verdict, decide, is_held_back, mode_of
 from tokengate.predict._rule import Budget, Mode, Rule
 
+pytestmark = pytest.mark.usefixtures("leaves_some_alone")
+
 ACTED = next(f"run.{number}" for number in range(100) if not is_held_back("r", f"run.{number}"))
 LEFT = next(f"run.{number}" for number in range(1_000) if is_held_back("r", f"run.{number}"))
 
@@ -87,10 +89,11 @@ def test_a_budget_is_for_a_minute_and_for_the_rule_and_the_gate() -> None:
 
 
 def test_a_share_of_the_running_tokens_is_the_most() -> None:
-    """A proposal takes nothing of it."""
+    """A proposal takes nothing of it, nor does what is done to a token that has not begun."""
     assert verdict(running=10, held=4, held_by_rule=4).do == "act"
     assert verdict(running=10, held=5, held_by_rule=0).do == "refuse"
     assert verdict(running=10, held=5, mode="propose").do == "propose"
+    assert verdict(running=0, held=5, begun=False).do == "act"
 
 
 def test_five_of_a_hundred_are_left_alone_by_rule_and_uid() -> None:

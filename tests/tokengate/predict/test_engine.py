@@ -1,0 +1,569 @@
+"""Rules that are looked at each second: what they do in each mode, and how it is undone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from gated_code import LIMIT
+from people import ANN, CARA
+from predictions import Foreseeing
+
+from actors import Limits, Token, TokenState
+from tokengate import CpuActor, token
+from tokengate.control import BadRequest, Refused
+from tokengate.predict import Rule
+
+Open = Callable[..., AbstractContextManager[Foreseeing]]
+
+
+@token(idempotent=True)
+async def render(opened: threading.Event) -> str:
+    while not opened.is_set():
+        await trio.sleep(0.002)
+    return "done"
+
+
+@token(affinity="process", limits=Limits(memory=2**40))
+def in_process() -> None: ...
+
+
+def rule(do: str = "pause", mode: Any = "act", select: str = "operation=render,overrun>2", **options: Any) -> Rule:
+    return Rule(name=options.pop("name", "long"), select=select, do=do, mode=mode, **{"budget": "100/min, 100%", **options})
+
+
+def running(number: int, opened: threading.Event, **options: Any) -> list[Token[str]]:
+    tokens = [render.with_options(**options).submit(opened) for _ in range(number)]
+    for one in tokens:
+        while one.started_at is None:
+            assert not one.done()
+    return tokens
+
+
+def test_a_rule_that_observes_changes_nothing_and_says_what_became_of_the_token(
+    open_gate: Open, opened: threading.Event
+) -> None:
+    """It writes down once for each token what it would have done."""
+    with open_gate(rule(mode="observe"), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened)
+        seen.look()
+        assert seen.all == []
+
+        seen.look(5)
+        seen.look(1)
+        assert seen.states() == ["observed", "observed"]
+        assert one.state is TokenState.RUNNING
+        assert one._extras.steered_by == ""
+        opened.set()
+        one.result(LIMIT)
+        seen.look(1)
+        assert "the token is completed" in seen.all[0].ended
+
+
+def test_a_rule_acts_only_on_what_matches_for_as_long_as_it_says(open_gate: Open, opened: threading.Event) -> None:
+    """What matched for a moment only is left alone."""
+    wanted = rule("pause", select="operation=render,tenant=acme,overrun>2", for_="3s")
+    with open_gate(wanted, run={"render": 1.0}) as seen:
+        one, _, other, _ = running(4, opened, tags={"tenant": "acme"})
+        seen.look(5)
+        seen.look(2)
+        seen.gate.control.retag(other.id, {"tenant": "blue"})
+        seen.look(0.5)
+        assert seen.all == []
+        seen.gate.control.retag(other.id, {"tenant": "acme"})
+
+        seen.look(0.6)
+        assert seen.states(one) == ["active"]
+        assert seen.states(other) == []
+
+
+def test_a_rule_acts_on_each_token_once(open_gate: Open, opened: threading.Event) -> None:
+    """What was undone is not done again."""
+    with open_gate(rule(expires=10), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened)
+        seen.look(5)
+        assert seen.states(one) == ["active"]
+        assert one.state is TokenState.PAUSED
+
+        seen.look(11)
+        seen.look(1)
+        seen.look(1)
+        assert seen.states(one) == ["expired"]
+        assert one.state is TokenState.RUNNING
+
+
+VERBS = {
+    "renice": ("renice -3", lambda one: one.priority),
+    "retag": ("retag speed=slow tenant=blue", lambda one: dict(one.tags)),
+    "estimate": ("estimate run=10m", lambda one: one.predicted.run.p95 > 100),
+    "pause": ("pause", lambda one: one.state),
+    "throttle": ("throttle rate=5/s", lambda one: len(one._place.system.policies.selected.all())),
+    "suspend": ("suspend", lambda one: one._place.suspended),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_is_undone_to_the_state_before(verb: str, open_gate: Open, opened: threading.Event) -> None:
+    """By a person; a second time there is nothing to undo."""
+    do, read = VERBS[verb]
+    with open_gate(rule(do, for_=1), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened, priority=4, tags={"tenant": "acme"})
+        seen.gate.control.estimate(one.id, run=50)
+        seen.gate.control.throttle("operation=other", rate=1)
+        before = read(one)
+        seen.look(200)
+        seen.look(1)
+        assert seen.states(one)[:1] == ["active"] or verb in ("throttle", "suspend")
+        assert read(one) != before
+        made = next(each for each in seen.all if each.state == "active")
+
+        row = seen.predict.gate.control.ask(undo_of(made.number))
+        assert row.state == "undone"
+        assert read(one) == before
+        with pytest.raises(BadRequest, match="nothing to undo"):
+            seen.predict.gate.control.ask(undo_of(made.number))
+
+
+def undo_of(number: int) -> Any:
+    from tokengate.predict._kinds import UndoIntervention
+
+    return UndoIntervention(number)
+
+
+def test_limits_of_a_process_token_are_undone(open_gate: Open) -> None:
+    """To those before, which were none for some."""
+    wanted = rule("limit memory=2GiB cpu_time=9", select="operation=in_process,state=queued", for_=0)
+    with open_gate(wanted) as seen:
+        seen.gate.register(in_process)
+        seen.gate.control.suspend("in_process")
+        one, _ = in_process.submit(), in_process.submit()
+        before = dict(seen.gate.control.describe(one.id).limits)
+        seen.look(1)
+        assert seen.gate.control.describe(one.id).limits == {"memory": 2.0 * 2**30, "cpu_time": 9.0}
+
+        seen.gate.control.ask(undo_of(1))
+        assert seen.gate.control.describe(one.id).limits == before
+        seen.gate.control.unsuspend("in_process")
+        one.result(LIMIT)
+
+
+@token
+def moved() -> str:
+    return "done"
+
+
+def test_a_token_that_was_rerouted_goes_back_unless_it_has_begun(open_gate: Open) -> None:
+    """The one that has begun stays, and the intervention says why it is not undone."""
+    wanted = rule("reroute process", select="operation=moved,affinity=cpu,state=queued", expires=10)
+    with open_gate(wanted) as seen:
+        seen.gate.register(moved)
+        seen.gate.control.suspend("moved")
+        first, second, *_ = [moved.submit() for _ in range(4)]
+        on_process = seen.gate._operations.with_affinity(first._place, "process")  # type: ignore[arg-type]
+        seen.gate.control.suspend(on_process.path)
+        seen.look(1)
+        assert [one.affinity for one in (first, second)] == ["process", "process"]
+
+        seen.gate.control.terminate(second.id)
+        seen.look(11)
+        assert first.affinity == "cpu"
+        assert [seen.states(one) for one in (first, second)] == [["expired"], ["ended"]]
+        seen.gate.control.unsuspend("moved")
+        seen.gate.control.unsuspend(on_process.path)
+        assert first.result(LIMIT) == "done"
+
+
+def test_what_was_changed_since_is_not_undone(open_gate: Open, opened: threading.Event) -> None:
+    """The intervention is over, and says by whom."""
+    with open_gate(rule("renice -3", for_=1, expires=10), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened)
+        seen.look(5)
+        seen.look(2)
+        assert one.priority == -3
+        seen.people[ANN].renice(one.id, 7)
+
+        seen.look(20)
+        assert one.priority == 7
+        made = next(each for each in seen.all if each.target.id == one.id)
+        assert (made.state, made.why) == ("refused", "changed since by uid:1001")
+
+
+def test_what_was_done_to_a_token_that_has_ended_is_over(open_gate: Open, opened: threading.Event) -> None:
+    """There is nothing to undo."""
+    with open_gate(rule("renice -3", for_=1), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened)
+        seen.look(5)
+        seen.look(2)
+        opened.set()
+        one.result(LIMIT)
+        seen.look(1)
+
+        assert seen.states(one) == ["ended"]
+        with pytest.raises(BadRequest, match="it is ended"):
+            seen.gate.control.ask(undo_of(1))
+
+
+def test_what_was_done_is_undone_when_the_rule_does_not_match_any_more(
+    open_gate: Open, opened: threading.Event
+) -> None:
+    """After twice its `for`, and two seconds at least."""
+    with open_gate(rule("pause", select="tenant=acme,overrun>2", for_=2), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened, tags={"tenant": "acme"})
+        seen.look(5)
+        seen.look(2.1)
+        assert one.state is TokenState.PAUSED
+        seen.gate.control.retag(one.id, {"tenant": "blue"})
+
+        seen.look(1)
+        seen.look(3.9)
+        assert one.state is TokenState.PAUSED
+        seen.look(0.2)
+        assert seen.states(one) == ["expired"]
+        assert one.state is TokenState.RUNNING
+
+
+def test_what_was_done_is_undone_when_the_gate_closes(open_gate: Open, opened: threading.Event) -> None:
+    """Before the drain: a token that a rule has paused goes on, and ends by itself."""
+    with open_gate(rule(), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened)
+        seen.look(5)
+        assert one.state is TokenState.PAUSED
+        opened.set()
+
+    assert one.result(LIMIT) == "done"
+    assert seen.all[0].why == "the gate closes"
+
+
+def test_a_rule_that_is_gone_has_what_it_did_undone(open_gate: Open, opened: threading.Event, tmp_path: Path) -> None:
+    """`reload` replaces all rules; one that has not changed goes on."""
+    file = tmp_path / "tokengate.toml"
+    text = '[[rule]]\nname = "{}"\nselect = "operation=render,overrun>2"\ndo = "pause"\nmode = "act"\nbudget = "9/s, 100%"\n'
+    file.write_text(text.format("old"))
+    with open_gate(run={"render": 1.0}, config=file) as seen:
+        one, _ = running(2, opened)
+        seen.look(5)
+        assert seen.states(one) == ["active"]
+        seen.gate.control.reload()
+        seen.look(1)
+        assert seen.states(one) == ["active"]
+
+        file.write_text(text.format("new"))
+        assert any("new" in line for line in seen.gate.control.reload().changed)
+        seen.look(1)
+        assert seen.states(one)[:1] == ["expired"]
+
+
+def test_a_file_with_a_bad_rule_replaces_none(open_gate: Open, tmp_path: Path) -> None:
+    """All or none."""
+    file = tmp_path / "tokengate.toml"
+    file.write_text('[[rule]]\nname = "a"\nselect = "overrun>2"\ndo = "pause"\n')
+    with open_gate(config=file) as seen:
+        file.write_text('[[rule]]\nname = "b"\nselect = "overrun>2"\ndo = "explode"\n')
+        with pytest.raises(Exception, match="explode"):
+            seen.gate.control.reload()
+
+        assert [one.rule.name for one in seen.predict._open.states] == ["a"]
+
+
+# Proposals
+
+
+def proposed(seen: Foreseeing, opened: threading.Event) -> tuple[Token[str], int]:
+    one, _ = running(2, opened)
+    seen.look(5)
+    assert seen.states(one) == ["proposed"]
+    assert one.state is TokenState.RUNNING
+    return one, seen.all[0].proposal
+
+
+def test_a_proposal_of_a_rule_is_applied_by_a_person(open_gate: Open, opened: threading.Event) -> None:
+    """And by no code of the process."""
+    with open_gate(rule(mode="propose"), run={"render": 1.0}) as seen:
+        one, number = proposed(seen, opened)
+        with pytest.raises(Refused):
+            seen.gate.control.apply(number)
+
+        seen.people[CARA].apply(number)
+        seen.look(1)
+        assert one.state is TokenState.PAUSED
+        assert seen.states(one) == ["applied"]
+        seen.gate.control.resume(one.id)
+
+
+def test_a_proposal_of_a_rule_is_denied_or_expires(
+    open_gate: Open, opened: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is done then."""
+    with open_gate(rule(mode="propose"), run={"render": 1.0}) as seen:
+        one, number = proposed(seen, opened)
+        seen.people[CARA].deny(number, reason="not now")
+        authority = seen.people.authority
+        monkeypatch.setattr(authority.proposals, "_clock", lambda: 1e12)
+        seen.look(1)
+
+        assert seen.states() == ["denied", "expired"]
+        assert one.state is TokenState.RUNNING
+
+
+def test_a_proposal_is_about_what_still_matches(open_gate: Open, opened: threading.Event) -> None:
+    """A token that has changed since is left alone."""
+    wanted = rule(mode="propose", select="tenant=acme,overrun>2")
+    with open_gate(wanted, run={"render": 1.0}) as seen:
+        one, _ = running(2, opened, tags={"tenant": "acme"})
+        seen.look(5)
+        seen.gate.control.retag(one.id, {"tenant": "blue"})
+        done = seen.people[CARA].apply(seen.all[0].proposal)
+
+        assert [each.outcome for each in done.outcomes] == ["changed"]
+        assert one.state is TokenState.RUNNING
+
+
+@pytest.mark.parametrize("target", ["run", "memory"])
+def test_a_rule_that_acts_by_what_is_not_calibrated_proposes_and_says_so(
+    target: str, open_gate: Open, opened: threading.Event
+) -> None:
+    """Of both that it uses, one is enough."""
+    select = "operation=render,overrun>2,memory.p95>1MiB"
+    with open_gate(rule(select=select), run={"render": 1.0}) as seen:
+        seen.models.memory["render"] = 2.0**30
+        seen.models.calibrated = frozenset({"run", "memory"} - {target})
+        running(2, opened)
+        seen.look(5)
+
+        assert seen.states() == ["proposed", "proposed"]
+        assert seen.all[0].why == f"what it uses is not calibrated: {target}"
+
+
+def test_an_intervention_is_explained_in_words_and_numbers(open_gate: Open, opened: threading.Event) -> None:
+    """The selector with its numbers, what was expected, and against what."""
+    with open_gate(rule("renice -3", for_=1), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened)
+        seen.look(5)
+        seen.look(2)
+        made = next(each for each in seen.all if each.target.id == one.id)
+
+        lines = "\n".join(made.explained)
+        assert "overrun>2 (3.5" in lines
+        assert "run 1 s, 95 of 100 below 2 s" in lines
+        assert "n 500; 95.0 %" in lines.replace(", of the latest 500", ";") or "n 500" in lines
+        assert "bytes x2" in lines
+        assert (made.before, made.set) == ({"priority": 0}, {"priority": -3})
+
+
+# Several rules
+
+
+def test_of_two_rules_on_one_token_the_more_careful_verb_wins(open_gate: Open, opened: threading.Event) -> None:
+    """The other one may act in a later look, on another value."""
+    rules = (rule("pause", name="a"), rule("renice -3", name="b", select="operation=render,overrun>2,state=running"))
+    with open_gate(*rules, run={"render": 1.0}) as seen:
+        one, _ = running(2, opened)
+        seen.look(5)
+        assert [each.rule for each in seen.all if each.target.id == one.id] == ["b"]
+
+        seen.look(1)
+        assert [each.rule for each in seen.all if each.target.id == one.id] == ["b", "a"]
+
+
+def test_two_rules_that_fight_for_ten_minutes_end_where_they_began(open_gate: Open, opened: threading.Event) -> None:
+    """They set one value in turn, each once, and each restores what it has found."""
+    select = "operation=render,overrun>2,state!=paused"
+    rules = (
+        rule("renice -3", name="down", select=select, expires="20s"),
+        rule("renice 9", name="up", select=select, expires="30s"),
+    )
+    with open_gate(*rules, run={"render": 1.0}) as seen:
+        tokens = running(4, opened, priority=2)
+        ledger = []
+        for _ in range(600):
+            seen.look(1)
+            ledger.append([one.priority for one in tokens])
+
+        assert ledger[-1] == [2, 2, 2, 2]
+        assert max(len([one for one in row if one != 2]) for row in ledger) == 2
+        assert {priority for row in ledger for priority in row} == {2, -3, 9}
+        assert seen.predict._open.active == ()
+
+
+def test_a_rule_that_matches_each_other_second_acts_once(open_gate: Open, opened: threading.Event) -> None:
+    """It stays within its budget, and what it did is undone once."""
+    wanted = rule(select="tenant=acme,overrun>2", for_=0)
+    with open_gate(wanted, run={"render": 1.0}) as seen:
+        one, _ = running(2, opened, tags={"tenant": "acme"})
+        for second in range(20):
+            seen.look(1)
+            seen.gate.control.retag(one.id, {"tenant": "acme" if second % 2 else "blue"})
+
+        assert seen.states(one).count("active") + seen.states(one).count("expired") <= 1
+
+
+# Budgets, guards, freeze, trust
+
+
+def test_the_budget_of_the_gate_holds_for_all_rules_together(open_gate: Open, opened: threading.Event) -> None:
+    """What is refused is told once, with how many."""
+    rules = [rule(name=f"r{number}", do=f"retag by=r{number}" if False else "pause") for number in range(3)]
+    with open_gate(*rules, run={"render": 1.0}, budget="2/min, 100%") as seen:
+        tokens = running(10, opened)
+        for _ in range(5):
+            seen.look(5)
+
+        paused = [one for one in tokens if one.state is TokenState.PAUSED]
+        assert len(paused) == 2
+        refused = [each for each in seen.all if each.state == "refused"]
+        assert refused
+        assert all("the budget of the gate is spent: 2 targets a minute" in each.why for each in refused)
+
+
+def test_eight_threads_that_submit_and_end_tokens_keep_rules_within_their_budget(
+    open_gate: Open, opened: threading.Event
+) -> None:
+    """By the test's own count of tokens that are paused."""
+    with open_gate(rule(budget="7/min, 100%"), run={"render": 0.001}) as seen:
+        threads = [threading.Thread(target=lambda: running(5, opened)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for _ in range(5):
+            seen.look(1)
+        for thread in threads:
+            thread.join(LIMIT)
+        seen.look(1)
+
+        paused = [one for one in seen.gate._system.live.values() if one.state is TokenState.PAUSED]
+        assert len(paused) == 7
+
+
+@pytest.mark.parametrize("guard", ["force", "approval", "never"])
+def test_guarded_tokens_are_proposed_or_untouched(guard: Any, open_gate: Open, opened: threading.Event) -> None:
+    """Rules never force."""
+    guarded = token(guard=guard)(render._function)
+    with open_gate(rule(), run={"render": 1.0}) as seen:
+        tokens = [guarded.submit(opened), guarded.submit(opened)]
+        while any(one.started_at is None for one in tokens):
+            pass
+        seen.look(5)
+
+        assert [one.state for one in tokens] == [TokenState.RUNNING] * 2
+        assert set(seen.states()) == (set() if guard == "never" else {"proposed"})
+
+
+def test_nothing_begins_once_a_freeze_has_answered_and_undoing_goes_on(
+    open_gate: Open, opened: threading.Event
+) -> None:
+    """The freeze is told in the place of what would have been done."""
+    with open_gate(rule(expires=10), run={"render": 1.0}) as seen:
+        one, _, *_ = running(4, opened)
+        seen.look(5)
+        before = [each.number for each in seen.all if each.state == "active"]
+        assert len(before) == 2
+        seen.gate.control.freeze(reason="a test")
+        more = running(6, opened)
+
+        seen.look(6)
+        assert [each.state for each in more] == [TokenState.RUNNING] * 6
+        assert "frozen" in seen.all[-1].why
+        seen.look(6)
+        assert [each.state for each in seen.all if each.number in before] == ["expired", "expired"]
+        assert one.state is TokenState.RUNNING
+        seen.gate.control.unfreeze()
+        seen.look(1)
+        assert sum(each.state is TokenState.PAUSED for each in more) > 0
+
+
+def test_a_freeze_that_reverts_undoes_what_is_in_force(open_gate: Open, opened: threading.Event) -> None:
+    """At the next look, which is a second away."""
+    with open_gate(rule(), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened)
+        seen.look(5)
+        assert one.state is TokenState.PAUSED
+        seen.gate.control.freeze(reason="a test", revert=True)
+        seen.look(1)
+
+        assert one.state is TokenState.RUNNING
+        assert seen.all[0].why == "rules are frozen"
+
+
+def test_a_rule_whose_work_people_undo_observes_until_a_person_raises_it(
+    open_gate: Open, opened: threading.Event, tmp_path: Path
+) -> None:
+    """Also after a restart, where models are kept."""
+    models = tmp_path / "models"
+    with open_gate(rule(), run={"render": 1.0}, models=models) as seen:
+        running(8, opened)
+        seen.look(5)
+        for made in [each for each in seen.all if each.state == "active"][:3]:
+            seen.people[ANN].ask(undo_of(made.number))
+        seen.look(1)
+        [row] = seen.gate.control.ask(rules())
+        assert (row.mode, row.in_force) == ("act", "observe")
+        assert "people have undone 3" in row.why
+        opened.set()
+
+    with open_gate(rule(), run={"render": 1.0}, models=models) as seen:
+        [row] = seen.gate.control.ask(rules())
+        assert row.in_force == "observe"
+        [row] = [seen.gate.control.ask(raised())]
+        assert row.in_force == "act"
+    with open_gate(rule(), models=models) as seen:
+        assert seen.gate.control.ask(rules())[0].in_force == "act"
+
+
+def rules() -> Any:
+    from tokengate.predict._kinds import Rules
+
+    return Rules()
+
+
+def raised() -> Any:
+    from tokengate.predict._kinds import SetModeOfRule
+
+    return SetModeOfRule("long", "act")
+
+
+@pytest.mark.usefixtures("leaves_some_alone")
+def test_tokens_that_are_left_alone_are_compared(open_gate: Open, opened: threading.Event) -> None:
+    """Both groups are counted, by how their tokens end."""
+    with open_gate(rule("renice -3", for_=1), run={"render": 1.0}) as seen:
+        tokens = running(400, opened)
+        for _ in range(3):
+            seen.look(5)
+        opened.set()
+        for one in tokens:
+            one.result(LIMIT)
+        seen.look(1)
+
+        one = seen.predict._open.states[0]
+        left, acted = one.groups["hold back"].n, one.groups["act"].n
+        assert acted + left <= 400
+        assert 0 < left < 40
+        assert one.groups["act"].completed == acted
+
+
+class Office(CpuActor):
+    def work(self, door: threading.Event) -> None:
+        assert door.wait(LIMIT)
+
+
+def test_an_actor_is_suspended_once_for_all_its_messages(open_gate: Open, opened: threading.Event) -> None:
+    """The target of the verb is the actor, whose suspension is undone."""
+    wanted = rule("suspend", select="actor=office,running>2", expires=10)
+    with open_gate(wanted) as seen:
+        proxy = seen.gate.spawn(Office, name="office").proxy()
+        tokens = [proxy.work(opened) for _ in range(4)]
+        while tokens[0].started_at is None:
+            pass
+        seen.look(3)
+        assert seen.all[0].target.name.endswith("office")
+        assert tokens[0]._place.suspended
+
+        seen.look(11)
+        assert "expired" in seen.states()
+        assert not tokens[0]._place.suspended
+        opened.set()
+        for one in tokens:
+            one.result(LIMIT)
