@@ -38,6 +38,7 @@ class RuleActor(IoActor):
         return IoDrain(place, place.system.system_host, cls.throughput, cls.throughput_deadline)
 
     async def on_start(self) -> None:  # type: ignore[override]
+        await self._predict.gate._authority.freeze.is_on()  # it is read when it is first asked for; till then it holds
         Jobs(self._predict.gate._system.system_host).begin(self._scope, self._look_on, "rules")
 
     async def on_stop(self) -> None:  # type: ignore[override]

@@ -225,7 +225,6 @@ class Predict(Plugin):
 
     async def _look(self) -> None:
         engine, now = self._open, self._system.clock()
-        await self.gate._authority.freeze.is_on()  # it is read from its file when it is first asked for
         if self._reverts:
             self._reverts = False
             await engine.undo_all("rules are frozen")
@@ -385,8 +384,9 @@ def _named(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     for rule in rules:
         if not isinstance(rule, Rule):
             raise ValueError(f"rules of Predict has {rule!r}; it must hold Rule(name=..., select=..., do=...)")
-        if found.setdefault(rule.name, rule) is not rule:
+        if rule.name in found:
             raise BadPolicy("Predict", "rules", rule.name, "two rules have this name; use different ones")
+        found[rule.name] = rule
     return tuple(found.values())
 
 
