@@ -99,8 +99,9 @@ class Extractor:
 
 def extractor_of(place: OperationPlace, name: str, off: Callable[[str, str], object]) -> Extractor:
     """Return what computes the features of the tokens of a place."""
-    features: Any = place.features or (None, None)  # as `OperationSpec.make_place` sets it
-    return Extractor(name, *features, place.properties.show, off)
+    features: Any = place.features or (None, None)
+    source, function = features  # as `OperationSpec.make_place` sets them
+    return Extractor(name, source, function, place.properties.show, off)
 
 
 class _Unfit(Exception):

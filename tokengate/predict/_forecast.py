@@ -15,11 +15,13 @@ from actors.lowlevel import OperationPlace, process_drain
 from tokengate.control.stream._collector import digest_of
 from tokengate.predict._features import NO_FEATURES, Extractor, extractor_of
 from tokengate.predict._leaks import LeakWatch
-from tokengate.predict._models import Models, Outlook
+from tokengate.predict._models import Models
+from tokengate.predict._outlook import Outlook
 from tokengate.predict._retry_loops import RetryLoops
 from tokengate.predict._sample import Sample
 
 _UNASKED: Final = object()
+_WANTED: Final = object()  # an estimator of the user is being asked, on the thread that learns
 _WAITING: Final = 10_000  # tokens for which estimators of the user are to be asked
 
 
@@ -45,7 +47,7 @@ class Forecast:
     def said(self) -> Mapping[str, float] | None:
         """What was predicted before it ran, {field of a selector: number}; None if nothing has asked."""
         outlook: Outlook | None = self.outlook
-        if outlook is _UNASKED or outlook is None:
+        if outlook is None or outlook is _UNASKED or outlook is _WANTED:
             return None
         found: dict[str, float] = {"n": outlook.n, "calibrated": float("run" in outlook.calibrated)}
         for name, spread in (("run", outlook.run), ("memory", outlook.memory)):
@@ -106,7 +108,7 @@ class Forecasts:
         if features:
             token._own_extras().forecast = Forecast(features)
         if self._models.asks_own(token.operation):
-            self.wanted.append((token, self._of(token)))
+            self._want(token, self._of(token))
         if self.at_submit is not None:
             self.at_submit(token)
 
@@ -125,8 +127,13 @@ class Forecasts:
         """Ask the estimators of the user about the tokens that wait for that; on the thread that learns."""
         while self.wanted:
             token, forecast = self.wanted.popleft()
-            if forecast.outlook is _UNASKED and not token.done():
+            if forecast.outlook is _WANTED and not token.done():
                 forecast.outlook = self._models.outlook(self.sample(token))
+
+    def _want(self, token: Token[Any], forecast: Forecast) -> None:
+        """Have the estimators of the user asked about a token."""
+        forecast.outlook = _WANTED
+        self.wanted.append((token, forecast))
 
     def sample(self, token: Token[Any]) -> Sample:
         """Return what a prediction of a token is made from."""
@@ -153,11 +160,14 @@ class Forecasts:
             own: whether code of users may run.
         """
         forecast = self._of(token)
-        if forecast.outlook is _UNASKED:
-            if not own and self._models.asks_own(token.operation):
-                return None  # it is being computed, on the thread that learns
+        if forecast.outlook is _UNASKED and not own and self._models.asks_own(token.operation):
+            self._want(token, forecast)
+        if forecast.outlook is _WANTED and not own:
+            return None
+        if forecast.outlook is _UNASKED or forecast.outlook is _WANTED:
             forecast.outlook = self._models.outlook(self.sample(token), own=own)
-        return forecast.outlook  # type: ignore[no-any-return]
+        found: Outlook | None = forecast.outlook
+        return found
 
     def predicted(self, token: Token[Any]) -> Prediction | None:
         return self._prediction(token, self._system.clock(), self.outlook(token, own=True))

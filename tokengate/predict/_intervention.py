@@ -11,7 +11,7 @@ import attrs
 from tokengate.control._units import in_bytes
 from tokengate.predict._action import Action, Target, Values
 from tokengate.predict._decision import Group, Spent, Trust, mode_of
-from tokengate.predict._models import Outlook
+from tokengate.predict._outlook import Outlook
 from tokengate.predict._rule import Mode, Rule
 
 State: TypeAlias = Literal[

@@ -11,6 +11,8 @@ from tokengate.control.messages import Change, Listing, Message
 from tokengate.control.registry._kinds import Kind, declare
 
 _PLUGIN: Final = "Predict()"
+_SPARSE: Final = {"sparse": True}
+_WIDE: Final = {"wide": True}
 
 
 @attrs.frozen
@@ -37,13 +39,13 @@ class CalibrationRow:
     n: int
     coverage: float | None
     thirds: tuple[float, ...]
-    predicted: tuple[float, ...]
+    predicted: tuple[float, ...] = attrs.field(metadata=_SPARSE)
     calibrated: bool
-    why: str = ""
+    why: str = attrs.field(default="", metadata=_SPARSE)
     estimator: str = ""
-    cut_short: float = 0.0
-    drifts: int = 0
-    since_drift: int = 0
+    cut_short: float = attrs.field(default=0.0, metadata=_SPARSE)
+    drifts: int = attrs.field(default=0, metadata=_SPARSE)
+    since_drift: int = attrs.field(default=0, metadata=_WIDE)
 
 
 @attrs.frozen
@@ -87,17 +89,17 @@ class RuleRow:
     do: str
     mode: str
     in_force: str
-    why: str
+    why: str = attrs.field(metadata=_SPARSE)
     meant: int
     left: float | None
     active: int
-    waits: float
-    expires: float
-    budget: str
-    at_submit: bool
-    counts: dict[str, int]
-    acted: str = ""
-    held_back: str = ""
+    waits: float = attrs.field(metadata=_WIDE)
+    expires: float = attrs.field(metadata=_WIDE)
+    budget: str = attrs.field(metadata=_WIDE)
+    at_submit: bool = attrs.field(metadata=_WIDE)
+    counts: dict[str, int] = attrs.field(metadata=_WIDE)
+    acted: str = attrs.field(default="", metadata=_WIDE)
+    held_back: str = attrs.field(default="", metadata=_WIDE)
 
 
 @attrs.frozen
@@ -152,13 +154,13 @@ class InterventionRow:
     rule: str
     verb: str
     target: str
-    operation: str
-    uid: str
+    operation: str = attrs.field(metadata=_WIDE)
+    uid: str = attrs.field(metadata=_WIDE)
     state: str
-    why: str
+    why: str = attrs.field(metadata=_SPARSE)
     at: float
-    undone_in: float | None = None
-    proposal: int = 0
+    undone_in: float | None = attrs.field(default=None, metadata=_SPARSE)
+    proposal: int = attrs.field(default=0, metadata=_SPARSE)
 
 
 @attrs.frozen

@@ -30,8 +30,7 @@ from tokengate.predict._action import action_of
 from tokengate.predict._actor import RuleActor
 from tokengate.predict._decision import Trust
 from tokengate.predict._engine import RULES as RULES_CALLER
-from tokengate.predict._engine import UNDOER, Engine
-from tokengate.predict._features import NO_FEATURES
+from tokengate.predict._engine import Engine
 from tokengate.predict._forecast import Forecasts
 from tokengate.predict._intervention import RuleState
 from tokengate.predict._kept import Kept

@@ -49,9 +49,9 @@ VERBS = (
     "preempt", "preempt to=process memory=2GiB", "terminate", "terminate mode=kill", "compensate",
 )  # fmt: skip
 BAD_VERBS = (
-    "", "renice", "renice much", "renice 1 2", "retag", "retag speed", "estimate", "estimate run=soon", "estimate cpu=1",
-    "limit", "limit memory=0x", "throttle", "throttle rate=0/s", "throttle rate=5/y", "throttle concurrency=0", "reroute",
-    "reroute a b", "pause now", "breaker", "breaker close", "preempt memory=much", "terminate mode=hard", "kill", "'",
+    "", "renice", "renice much", "renice 1 2", "retag", "retag speed", "estimate", "estimate run=soon",
+    "estimate cpu=1", "limit", "limit memory=0x", "throttle", "throttle rate=0/s", "throttle rate=5/y", "throttle concurrency=0",
+    "reroute", "reroute a b", "pause now", "breaker", "breaker close", "preempt memory=much", "terminate mode=hard", "kill", "'",
 )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_each_verb_of_the_table_can_be_read(verb: str) -> None:
     """With dashes before the names of arguments, too."""
     action = rule(do=verb, select="operation=parse,run.p50>2s").action
 
-    assert action.verb == verb.split()[0]
+    assert action.verb == verb.split(maxsplit=1)[0]
     assert rule(do=verb.replace(" rate=", " --rate=")).action.args == action.args
 
 
