@@ -9,43 +9,11 @@ from msgspec import Meta
 
 from tokengate.control.messages import Change, Listing, Message
 from tokengate.control.registry._kinds import Kind, declare
+from tokengate.predict._outcomes import CalibrationRow
 
 _PLUGIN: Final = "Predict()"
 _SPARSE: Final = {"sparse": True}
 _WIDE: Final = {"wide": True}
-
-
-@attrs.frozen
-class CalibrationRow:
-    """How right the predictions of one operation were.
-
-    Attributes:
-        operation: its name.
-        target: what is predicted: `run`, `memory`, `failing` or `late`.
-        n: attempts that were learned from.
-        coverage: of the latest 500, the share that stayed below their p95; of probabilities, the observed share.
-        thirds: the same of the lowest, the middle and the highest third of the predicted values.
-        predicted: of probabilities, the mean of what was predicted in each of these thirds; else empty.
-        calibrated: whether rules may act by it.
-        why: why it is not calibrated; empty if it is.
-        estimator: what answers: `cells`, `line`, or the class of one's own.
-        cut_short: the share of the latest 500 that others have ended, which are not learned.
-        drifts: how often its durations have changed all at once.
-        since_drift: attempts since the latest of these.
-    """
-
-    operation: str
-    target: str
-    n: int
-    coverage: float | None
-    thirds: tuple[float, ...]
-    predicted: tuple[float, ...] = attrs.field(metadata=_SPARSE)
-    calibrated: bool
-    why: str = attrs.field(default="", metadata=_SPARSE)
-    estimator: str = ""
-    cut_short: float = attrs.field(default=0.0, metadata=_SPARSE)
-    drifts: int = attrs.field(default=0, metadata=_SPARSE)
-    since_drift: int = attrs.field(default=0, metadata=_WIDE)
 
 
 @attrs.frozen

@@ -19,6 +19,7 @@ from supervisors import ChildSpec, RestartScheduled
 from tokengate._exceptions import BadPolicy, BadStateDirectory
 from tokengate.audit._directory import opened_directory
 from tokengate.authority._events import InterventionsFrozen
+from tokengate.authority._grants import Scope
 from tokengate.config._file import Config
 from tokengate.control._actor import ask_as
 from tokengate.control._admission import Caller
@@ -351,7 +352,7 @@ class _Host:
 
     def may_steer(self, token: Token[Any], /) -> bool:
         authority = self._gate._authority
-        scope = authority.rights.scope(RULES_CALLER, "operate")
+        scope: Scope | None = authority.rights.scope(RULES_CALLER, "operate")
         if scope is None or self.is_frozen():
             return False
         return scope.everywhere or scope.has(token, self.system.clock())

@@ -58,7 +58,9 @@ class PredictVerbs:
             known = ", ".join(state.rule.name for state in self._engine.states) or "there are none"
             raise BadRequest(f"there is no rule '{message.name[:60]}'; the rules are: {known}")
         if one.rule.at_submit and message.mode == "propose":
-            raise BadRequest(f"rule '{message.name}' is asked at submit, which cannot wait for a person: observe or act")
+            raise BadRequest(
+                f"rule '{message.name}' is asked at submit, which cannot wait for a person: observe or act"
+            )
         one.mode = message.mode
         one.trust.restore()
         self._keep(one)
@@ -128,14 +130,16 @@ class PredictVerbs:
     def _made(self, number: int) -> Intervention:
         made = self._engine.interventions.get(number)
         if made is None:
-            raise BadRequest(f"there is no intervention {number}, or it is forgotten; 'tokengate interventions' lists them")
+            raise BadRequest(
+                f"there is no intervention {number}, or it is forgotten; 'tokengate interventions' lists them"
+            )
         return made
 
     def _row_of(self, made: Intervention) -> InterventionRow:
         left = made.ends - self._clock() if made.state == "active" and made.ends else None
         return InterventionRow(
-            made.number, made.rule, made.verb, made.target.name, made.operation, made.uid, made.state, made.why, made.at,
-            None if left is None else max(0.0, left), made.proposal,
+            made.number, made.rule, made.verb, made.target.name, made.operation, made.uid, made.state, made.why,
+            made.at, None if left is None else max(0.0, left), made.proposal,
         )  # fmt: skip
 
 

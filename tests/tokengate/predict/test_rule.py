@@ -50,8 +50,9 @@ VERBS = (
 )  # fmt: skip
 BAD_VERBS = (
     "", "renice", "renice much", "renice 1 2", "retag", "retag speed", "estimate", "estimate run=soon",
-    "estimate cpu=1", "limit", "limit memory=0x", "throttle", "throttle rate=0/s", "throttle rate=5/y", "throttle concurrency=0",
-    "reroute", "reroute a b", "pause now", "breaker", "breaker close", "preempt memory=much", "terminate mode=hard", "kill", "'",
+    "estimate cpu=1", "limit", "limit memory=0x", "throttle", "throttle rate=0/s", "throttle rate=5/y",
+    "throttle concurrency=0", "reroute", "reroute a b", "pause now", "breaker", "breaker close", "preempt memory=much", "terminate mode=hard",
+    "kill", "'",
 )  # fmt: skip
 
 
