@@ -9,6 +9,7 @@
 #   _connection.py     asks a gate and prints its answer
 #   _gate_option.py    the option -g, and the way to that gate
 #   _derive.py         a command from a message
+#   _listing.py        groups whose name alone lists
 #   _approval.py       waits until a proposal is approved, and applies it
 #   _plugins.py        commands of plugins
 #   _token_targets.py  which tokens a command is for

@@ -93,7 +93,7 @@ class Metric:
 
 @attrs.frozen
 class Metrics(Listing[Metric]):
-    """Show the metrics of the gate in the text format of Prometheus.
+    """Show the metrics of the gate in the format of Prometheus.
 
     Raises:
         BadRequest: the package `prometheus_client` is missing.

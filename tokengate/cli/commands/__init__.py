@@ -16,6 +16,7 @@
 #   _steer.py       commands that change tokens
 #   _actors.py      commands that change actors, and children of supervisors
 #   _authority.py   commands about proposals, the freeze of interventions, and the caller
+#   _predict.py     commands about predictions, rules and interventions
 #   _trace.py       `trace-export`
 #   _postmortem.py  `postmortem`
 #   _follow.py      commands that print a stream until Ctrl-C

@@ -51,7 +51,8 @@ def _apply(connection: Connection, message: Apply) -> None:
 
 
 def _freeze(connection: Connection, message: Freeze) -> None:
-    _say(connection, connection.ask(message), "what rules ask for is refused", "it was refused already")
+    also = ", and what they have done is being undone" if message.revert else ""
+    _say(connection, connection.ask(message), f"what rules ask for is refused{also}", f"it was refused already{also}")
 
 
 def _unfreeze(connection: Connection, message: Unfreeze) -> None:

@@ -29,7 +29,8 @@ def check(file: Path, json_wanted: bool) -> None:
     """  # noqa: D301  # click wants the backspace itself
     import tokengate.admin._config
     import tokengate.authority._file
-    import tokengate.durable._config  # noqa: F401  # their sections; here: other commands need none of these
+    import tokengate.durable._config
+    import tokengate.predict._rules_file  # noqa: F401  # their sections; here: other commands need none of these
     from tokengate.cli._plugins import import_plugins
     from tokengate.config._file import read_file
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import Failure
+from tokengate.cli._listing import Listing
 from tokengate.control.messages import Event
 from tokengate.control.stream._events import json_of
 from tokengate.control.stream._record import LOST
@@ -32,16 +33,7 @@ dir_option = click.option(
 _WHEN = "a date and time, or how long ago: 90s, 2h, 7d"
 
 
-class _History(click.Group):
-    """A group that lists records if its first argument is none of its commands."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        known = {*self.commands, *self.get_help_option_names(ctx)}
-        listed = args[0] not in known if args else not ctx.resilient_parsing
-        return super().parse_args(ctx, ["list", *args] if listed else args)
-
-
-@click.group(cls=_History)
+@click.group(cls=Listing)
 def history() -> None:
     """List what tokens did, or show one token.
 

@@ -117,6 +117,7 @@ def reroute(connection: Connection, /, to: str, wait_approval: float | None, **w
 @click.command(
     params=[*parameters_of(Change), WAIT_APPROVAL],
     help=help_text(help_of(Estimate), examples=Estimate.examples),
+    short_help="Set how long tokens will run, and what they need.",
     epilog=TARGET_HELP,
 )
 @click.argument(

@@ -26,7 +26,7 @@ from tokengate.control.api._answers import Shown
 from tokengate.control.api._control import Control
 from tokengate.control.api._following import Following
 from tokengate.control.console._completer import DELIMITERS, completions, look, names_of
-from tokengate.control.messages import PATIENT_WAIT, VERBS, Event, Message, Stream
+from tokengate.control.messages import PATIENT_WAIT, VERBS, Event, Message, Stream, answer_of
 from tokengate.control.registry._kinds import Facade, kinds, verbs_of_plugins
 from tokengate.control.transport._client import ControlClient
 
@@ -291,7 +291,8 @@ def _is_answer(value: object) -> bool:
     if isinstance(value, tuple) and value:
         return all(_is_answer(each) for each in value)
     kind = type(value)
-    return kind.__module__.startswith(f"{messages.__name__}.") or any(kind is one.row for one in kinds())
+    known = (answer for one in kinds() for answer in (one.row, *map(answer_of, one.messages)))
+    return kind.__module__.startswith(f"{messages.__name__}.") or any(kind is answer for answer in known)
 
 
 def _show(answer: object) -> None:

@@ -25,8 +25,8 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _SOME = 3
 
 _WORDS = {
-    "cyan": "queued would open",
-    "dim": "created completed unchanged",
+    "cyan": "queued would open proposed",
+    "dim": "created completed unchanged observed",
     "green": "running done approved applied",
     "magenta": "terminated killed",
     "red": "failed expired denied changed rejected vacant refused unknown ended abandoned",

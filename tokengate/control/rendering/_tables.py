@@ -83,9 +83,12 @@ _Many: TypeAlias = Callable[[Sequence[Any], bool], RenderableType]  # renders ro
 # Fields of rows that are seconds, and are shown as a time.
 _DURATIONS = (
     "per", "probes_in", "wait_p95", "run_p50", "run_p95", "cpu", "backlog", "age", "idle", "made", "used", "expires",
+    "waits", "undone_in",
 )  # fmt: skip
 
-_TIMES = ("due", "last", "until", "accepted", "ended")
+_TIMES = ("due", "last", "until", "accepted", "ended", "at")
+
+_SHARES = ("coverage", "thirds", "predicted", "cut_short")
 
 _GUARDS = {
     "force": "pause and kill need --force",
@@ -114,6 +117,8 @@ def renderable(answer: object, *, wide: bool = False) -> RenderableType:
     one = _ONE.get(type(answer))
     if one is not None:
         return one(answer, wide)
+    if attrs.has(type(answer)) and hasattr(answer, "row"):
+        return _details(answer)
     many = _many(type(answer))
     if many is not None:
         return many([answer], wide)
@@ -758,23 +763,45 @@ def _many(row: type[Any]) -> _Many | None:
 
 
 def _derived(row: type[Any]) -> _Many:
-    """Return what renders rows: a column for each field; for one that is marked `sparse`, only if a row has a value."""
+    """Return what renders rows: a column for each field.
+
+    One that is marked `wide` is only in wide tables; one that is marked `sparse`, only there or if a row has a value.
+    """
     hints = get_type_hints(row)
 
     def render(rows: Sequence[Any], wide: bool) -> RenderableType:
-        fields = [
-            field
-            for field in attrs.fields(row)
-            if wide or "sparse" not in field.metadata or any(getattr(one, field.name) != field.default for one in rows)
-        ]
+        fields = [field for field in attrs.fields(row) if wide or _is_shown(field, rows)]
         return table_of([_column(field.name, hints[field.name]) for field in fields], rows, wide)
 
     return render
 
 
+def _is_shown(field: attrs.Attribute[Any], rows: Sequence[Any]) -> bool:
+    empty = (field.default, (), None, "")
+    return "wide" not in field.metadata and (
+        "sparse" not in field.metadata or any(getattr(row, field.name) not in empty for row in rows)
+    )
+
+
+def _details(answer: Any) -> RenderableType:
+    """Return what is known of one thing: the fields of its row, and those of its own; a line for each text of many."""
+    pairs: list[tuple[str, object]] = []
+    for one in (answer.row, answer):
+        hints = get_type_hints(type(one))
+        for field in attrs.fields(type(one)):
+            value, title = getattr(one, field.name), field.name.replace("_", " ")
+            if isinstance(value, tuple) and value and isinstance(value[0], str):
+                pairs += [(title, line) for line in value]
+            elif field.name != "row" and value not in ("", None, (), {}):
+                pairs.append((title, _column(field.name, hints[field.name]).cell(one)))
+    return pairs_of(pairs)
+
+
 def _column(field: str, hint: object) -> Column[Any]:
     def cell(row: object) -> object:
         value = getattr(row, field)
+        if field in _SHARES:
+            return ", ".join(map(_percent, value)) or "-" if isinstance(value, tuple) else _percent(value)
         if field in _DURATIONS:
             return duration(value)
         if field in _TIMES and value is not None:
@@ -794,7 +821,12 @@ def _column(field: str, hint: object) -> Column[Any]:
         return number(value) if value is None or isinstance(value, int | float) else value
 
     numeric = bool({int, float} & {hint, *get_args(hint)})
-    return Column(field.upper().replace("_", " "), cell, right=numeric, shrinks=not numeric and field != "name")
+    style = (lambda row: style_of(str(row.state))) if field == "state" else lambda _row: ""
+    return Column(field.upper().replace("_", " "), cell, style, right=numeric, shrinks=not numeric and field != "name")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
 
 
 _MANY: dict[type[Any], _Many] = {

@@ -395,6 +395,61 @@ def test_a_sparse_column_is_there_if_a_row_has_a_value() -> None:
     assert "SPOILED" in as_text((Stock("tea"),), wide=True)
 
 
+@attrs.frozen
+class Guess:
+    """A row with shares, and a column that few look at."""
+
+    name: str
+    coverage: float | None
+    thirds: tuple[float, ...] = attrs.field(metadata={"sparse": True})
+    state: str = "observed"
+    digits: int = attrs.field(default=5, metadata={"wide": True})
+
+
+def test_shares_are_percentages_and_a_wide_column_is_in_wide_tables_only() -> None:
+    """To a tenth: 94.6 and 95.4 of 100 are not the same to who has to act by them."""
+    found = as_text((Guess("parse", 0.9461, (0.91, 0.5, 1.0)), Guess("index", None, ()))).splitlines()
+
+    assert [line.split() for line in found] == [
+        ["NAME", "COVERAGE", "THIRDS", "STATE"],
+        ["parse", "94.6%", "91.0%,", "50.0%,", "100.0%", "observed"],
+        ["index", "-", "-", "observed"],
+    ]
+    assert "THIRDS" not in as_text((Guess("index", None, ()),))
+    assert as_text((Guess("index", None, ()),), wide=True).split()[:5] == [
+        "NAME",
+        "COVERAGE",
+        "THIRDS",
+        "STATE",
+        "DIGITS",
+    ]
+
+
+@attrs.frozen
+class GuessDetails:
+    """What is known of one of them."""
+
+    row: Guess
+    explained: tuple[str, ...]
+    before: dict[str, Any]
+    note: str = ""
+
+
+def test_the_details_of_one_thing_are_the_fields_of_its_row_and_its_own() -> None:
+    """One below the other; each text of many has a line, and what is empty has none."""
+    shown = as_text(GuessDetails(Guess("parse", 0.5, ()), ("matches a", "expected: b"), {"priority": 3}))
+
+    assert [line.split(maxsplit=1) for line in shown.splitlines()] == [
+        ["name", "parse"],
+        ["coverage", "50.0%"],
+        ["state", "observed"],
+        ["digits", "5"],
+        ["explained", "matches a"],
+        ["explained", "expected: b"],
+        ["before", "priority=3"],
+    ]
+
+
 def test_a_name_is_whole_on_a_narrow_terminal() -> None:
     """The first column of a list is what people type."""
     console = Console(file=io.StringIO(), width=60)
