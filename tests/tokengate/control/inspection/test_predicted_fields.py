@@ -14,11 +14,13 @@ from gated_code import LIMIT
 
 from actors import ActorSystem, Token
 from tokengate import Gate, token
+from tokengate.config._sections import THROTTLES
 from tokengate.control import Control
-from tokengate.control._exceptions import BadSelector
+from tokengate.control._exceptions import BadRequest, BadSelector
 from tokengate.control.inspection._selector import PREDICTED, RECORD_FIELDS, parse, parse_for
 from tokengate.control.messages import Pause, Watch
 from tokengate.control.registry import Plugin
+from tokengate.control.steering._policies import file_of
 from tokengate.control.stream._record import NO_MORE, Record
 from tokengate.control.transport._client import ControlClient
 from tokengate.errors import BadConfig
@@ -222,23 +224,29 @@ mode = "observe"
 """
 
 
-class Predict(Plugin):
-    """A plugin that has the name of the one that predicts."""
-
-
 def test_a_file_with_such_a_field_needs_the_plugin_too(tmp_path: Path) -> None:
-    """Each place has its line; with the plugin, the gate opens and has the throttle."""
+    """At opening, each place with its line, and when it is read again; nothing changes then."""
     file = tmp_path / "tokengate.toml"
     file.write_text(FILE)
     with pytest.raises(BadConfig) as caught, Gate("shop", config=file, control_socket=False):
         pass
 
     assert [(one.line, NEEDS in one.remedy) for one in caught.value.problems] == [(3, True), (7, True)]
-    with Gate("shop", config=file, control_socket=False, plugins=[Predict()], shutdown=LIMIT) as gate:
-        assert [row.selector for row in gate.control.throttles()] == ["operation=resize,run.p95>10m"]
-        file.write_text(FILE.replace("rate = 5", "rate = 6"))
-        gate.control.reload()
-        assert [row.rate for row in gate.control.throttles()] == [6.0]
+    file.write_text("")
+    with Gate("shop", config=file, control_socket=False, shutdown=LIMIT) as gate:
+        file.write_text(FILE)
+        with pytest.raises(BadRequest, match=re.escape(NEEDS)):
+            gate.control.reload()
+        assert gate.control.throttles() == ()
+
+
+def test_a_gate_with_the_plugin_reads_that_file(tmp_path: Path) -> None:
+    """Also with a class that is derived from it; it goes by the name, since control imports no plugin."""
+    file = tmp_path / "tokengate.toml"
+    file.write_text(FILE)
+    derived = type("Ours", (type("Predict", (Plugin,), {}),), {})
+
+    assert [row.select for row in file_of(file, [derived()]).of(THROTTLES)] == ["operation=resize,run.p95>10m"]
 
 
 # --- Records ---------------------------------------------------------------------------------------------------------
