@@ -335,6 +335,10 @@ class Predictor(Protocol):
         """Return what is expected of a token, as far as that is known without code of users."""
         ...
 
+    def expected(self, token: Any, /) -> Prediction | None:
+        """Return what was expected of a token before it ran, as far as that is known without code of users."""
+        ...
+
     def field(self, token: Any, name: str, now: float, /) -> Any:
         """Return the value of a field of selectors; None: not known. No code of users runs.
 

@@ -53,6 +53,9 @@ class FakePredictor:
             return self.prediction
         return attrs.evolve(self.prediction, run=Quantiles(min(run, 30.0), run), basis=("operator",))
 
+    def expected(self, token: Token[Any]) -> Prediction | None:
+        return self.shown(token, 0.0)
+
     def field(self, _token: Token[Any], name: str, _now: float) -> Any:
         self.asked.append(name)
         return self.fields.get(name)

@@ -73,7 +73,7 @@ class FixedModels:
         basis = ("features", "operation") if sample.features else ("operation",)
         return Outlook(
             None if run is None else spread(run), None if memory is None else spread(memory), self.failing, basis, 500,
-            0.95, self.calibrated, "cells 1", run or 1.0, {"bytes": 2.0},
+            0.95, self.calibrated, "cells 1", {"bytes": 2.0},  # type: ignore[arg-type]
         )  # fmt: skip
 
     def calibration(self, _operation: str = "") -> tuple[()]:

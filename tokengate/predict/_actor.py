@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, ClassVar, Final
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, Final
 
 import trio
 
 from actors import Guard, IoActor
 from actors.lowlevel import ActorPlace, Drain, IoDrain, Jobs
-
-if TYPE_CHECKING:
-    from tokengate.predict._plugin import Predict
 
 _logger = logging.getLogger("tokengate.predict")
 
@@ -22,24 +20,34 @@ class RuleActor(IoActor):
     """Looks once a second, on the system loop, where no code of users runs.
 
     Args:
-        predict: what to look by.
+        prepare: called once, before the first look.
+        look: looks.
+        note: called after each look with the class of the error that it has raised; empty: it has not.
     """
 
     guard: ClassVar[Guard] = "never"
     serves_operators: ClassVar[bool] = True
 
-    def __init__(self, predict: Predict) -> None:
+    def __init__(
+        self,
+        prepare: Callable[[], Awaitable[object]],
+        look: Callable[[], Awaitable[object]],
+        note: Callable[[str], object],
+    ) -> None:
         super().__init__()
-        self._predict = predict
+        self._prepare = prepare
+        self._look = look
+        self._note = note
         self._scope = trio.CancelScope()
+        self._jobs = Jobs(self._place.system.system_host)
 
     @classmethod
     def _make_drain(cls, place: ActorPlace) -> Drain:
         return IoDrain(place, place.system.system_host, cls.throughput, cls.throughput_deadline)
 
     async def on_start(self) -> None:  # type: ignore[override]
-        await self._predict.gate._authority.freeze.is_on()  # it is read when it is first asked for; till then it holds
-        Jobs(self._predict.gate._system.system_host).begin(self._scope, self._look_on, "rules")
+        await self._prepare()
+        self._jobs.begin(self._scope, self._look_on, "rules")
 
     async def on_stop(self) -> None:  # type: ignore[override]
         self._scope.cancel()
@@ -49,12 +57,14 @@ class RuleActor(IoActor):
 
     async def _look_on(self) -> None:
         with self._scope:
+            failed = ""
             while True:
                 await trio.sleep(_SECONDS)
                 try:
-                    await self._predict._look()
-                    self._predict.failed = ""
+                    await self._look()
+                    failed = ""
                 except Exception as error:
-                    if not self._predict.failed:
+                    if not failed:
                         _logger.exception("rules could not be looked at; they are, again, in a second")
-                    self._predict.failed = type(error).__name__
+                    failed = type(error).__name__
+                self._note(failed)

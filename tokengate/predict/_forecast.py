@@ -175,6 +175,9 @@ class Forecasts:
     def shown(self, token: Token[Any], now: float) -> Prediction | None:
         return self._prediction(token, now, self.outlook(token, own=False))
 
+    def expected(self, token: Token[Any]) -> Prediction | None:
+        return self._prediction(token, None, self.outlook(token, own=False))
+
     def predict(
         self,
         place: OperationPlace,
@@ -188,10 +191,12 @@ class Forecasts:
         outlook = self._models.outlook(Sample(operation, place.affinity, priority, self.chosen(tags), features))
         return None if outlook is None else outlook.at(None, None)
 
-    def _prediction(self, token: Token[Any], now: float, outlook: Outlook | None) -> Prediction | None:
+    def _prediction(self, token: Token[Any], now: float | None, outlook: Outlook | None) -> Prediction | None:
+        """Return what is expected of a token at a time; None: before it ran."""
         forecast = self._of(token)
-        elapsed = _elapsed(token, now)
-        found = None if outlook is None else outlook.at(elapsed, _left(token, now, elapsed))
+        elapsed = None if now is None else _elapsed(token, now)
+        left = None if now is None else _left(token, now, elapsed)
+        found = None if outlook is None else outlook.at(elapsed, left)
         if forecast.run is None and forecast.memory is None:
             return found
         if found is None:
@@ -236,10 +241,10 @@ class Forecasts:
     def _loop(self, token: Token[Any], _now: float) -> str | None:
         loops = self._loops
         if not loops.any(token.operation, token.actor):
-            return None
+            return "no"
         key = getattr(token, "key", None)
         text = digest_of(token) if key is None else str(key)
-        return "yes" if loops.holds(token.operation, text, token.actor) else None
+        return "yes" if loops.holds(token.operation, text, token.actor) else "no"
 
     def _leak(self, token: Token[Any], _now: float) -> str | None:
         drain = process_drain(token)

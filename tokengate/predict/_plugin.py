@@ -159,9 +159,14 @@ class Predict(Plugin):
         system.add_intake(self._forecasts.note)
         return _Listener(self)
 
-    def child(self, _gate: Any, /) -> ChildSpec:
+    def child(self, gate: Any, /) -> ChildSpec:
         """Return the spec of what looks at tokens for rules."""
-        return ChildSpec("rules", RuleActor, args=(self,))
+
+        def note(failed: str) -> None:
+            self.failed = failed
+
+        # The freeze is read from its file when it is first asked for; until then it holds.
+        return ChildSpec("rules", RuleActor, args=(gate._authority.freeze.is_on, self._look, note))
 
     def answers(self, gate: Any, /) -> PredictVerbs:
         """Return what answers the verbs about rules, interventions and calibration."""

@@ -44,7 +44,7 @@ def row_of(token: Token[Any], now: float) -> TokenRow:
     tags, started, held = token.tags, token.started_at, held_of(token)
     by, until = held_by(token, held, now) if held else ("", None)
     predictor = token._place.system.predictor
-    expected = None if predictor is None else predictor.shown(token, now)
+    expected = None if predictor is None else predictor.expected(token)
     run, memory = (None, None) if expected is None else (expected.run, expected.memory)
     return TokenRow(
         token.id,
