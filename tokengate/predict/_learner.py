@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from tokengate.control.stream._record import FINISHED, RETRIED, Batch, Happening, Record, record_of
+from tokengate.control.stream._record import FINISHED, RETRIED, Batch, Happening, More, Record, record_of
 from tokengate.predict._models import Models
 from tokengate.predict._retry_loops import RetryLoops
 from tokengate.predict._sample import Attempt, Sample
@@ -74,7 +74,8 @@ class Learner:
             found = [one for one in items if not isinstance(one, Happening) and one[17] in (FINISHED, RETRIED)]
             self._left = min(_AT_ONCE, self._left + (now - self._looked) * A_SECOND)
             self._looked = now
-            self._note_loops(found)
+            for raw in found:
+                note_loop(self._loops, raw[2], raw[10], raw[18])
             begun = [raw for raw in found if raw[13] is not None]
             each = max(1, math.ceil(len(begun) / max(1.0, self._left)))
             for raw in begun[::each]:
@@ -88,18 +89,18 @@ class Learner:
         finally:
             self.busy_since = None
 
-    def _note_loops(self, found: Sequence[Any]) -> None:
-        for raw in found:
-            state, more = raw[10], raw[18]
-            if state == "completed":
-                self._loops.succeeded(raw[2], more.key if more else "")
-            elif more is not None and more.error and not is_cut(state, more.error, more.reason):
-                self._loops.failed(raw[2], more.key, more.error)
-
     def close(self, _seconds: float) -> str:
         """Have what was learned written; return what was not delivered: nothing."""
         self._at_close()
         return ""
+
+
+def note_loop(loops: RetryLoops, operation: str, state: str, more: More | None) -> None:
+    """Note how an attempt has ended, for those that find calls which fail again and again."""
+    if state == "completed":
+        loops.succeeded(operation, more.key if more else "")
+    elif more is not None and more.error and not is_cut(state, more.error, more.reason):
+        loops.failed(operation, more.key, more.error)
 
 
 def is_cut(state: str, error: str, reason: str) -> bool:
