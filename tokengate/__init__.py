@@ -4,6 +4,7 @@
 #   demo/        the first example: an indexer as a service hierarchy
 #   admin/       the admin daemon: an HTTP API and a page for all gates of a host; a plugin starts it
 #   mcp/         a server of the Model Context Protocol, over the control sockets
+#   predict/     what tokens will need, and rules that act by that; a plugin
 #   history/     what tokens did, on disk; a plugin
 #   durable/     tokens and schedules that survive the process; a plugin
 #   telemetry/   figures of tokens, and what passes records on; a plugin

@@ -7,6 +7,7 @@
 #   _waits_for.py    which token waits for which; finds deadlocks
 #   _as_completed.py waits for several tokens and futures at once
 #   _ports.py        what a token asks of its place and of its system
+#   _prediction.py   what is expected of one, as data
 #   _properties.py   what a place declares for its tokens: guard, show, idempotent
 #   _log_context.py  token and actor in each log record
 """Tokens: their states, results, and holds."""
