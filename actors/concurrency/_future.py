@@ -198,6 +198,9 @@ class Reply(Generic[T]):
                     # Popped and called within one C call, in which no signal handler can raise.
                     next(map(_call, iter(partial(callbacks.pop, 0), None), (self,)))
             except BaseException as error:
+                frames = error.__traceback__
+                if isinstance(error, IndexError) and not callbacks and frames is not None and frames.tb_next is None:
+                    break  # another thread was faster
                 if is_for_the_program(error, first):
                     interrupt = error
                 else:

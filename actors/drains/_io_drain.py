@@ -24,8 +24,9 @@ _NO_HANDLERS: Final[frozenset[str]] = frozenset()
 
 
 def _cancel_on_loop(token: Token[Any]) -> None:
-    """Cancel what runs a token, if something does, on its loop."""
-    runner = None if token._done else cast("IoDrain", token._place.drain).runner_of(token)
+    """Cancel what runs a token, if something does, on its loop; not another attempt than the one that was meant."""
+    is_meant = not token._done and token._extras.cancel_requested
+    runner = cast("IoDrain", token._place.drain).runner_of(token) if is_meant else None
     if runner is None or runner.crashed:
         return
     if runner.host.on_loop():

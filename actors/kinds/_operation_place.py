@@ -149,6 +149,9 @@ class OperationPlace(Place):
         """Do as `turn_here` does, for a call that is awaited in an asyncio task, and would run in that task."""
         return None
 
+    def runs_at_caller(self, token: Token[Any]) -> bool:
+        return any(isinstance(one, Turn | TokenCall) and one.token is token for one in self.mailbox.drainers())
+
     def close(self) -> None:
         """End all queued tokens and accept no more."""
         if self.mailbox.changes_here:

@@ -78,6 +78,8 @@ _OVERFLOWS: Final = get_args(Overflow)
 # Shared by all mailboxes that have never given a turn away; nothing is added to it.
 _NO_TURNS: Final[set[object]] = set()
 
+_NO_REASONS: Final[frozenset[object]] = frozenset()
+
 
 class Put(enum.Enum):
     """What became of a token that was offered to a mailbox."""
@@ -148,6 +150,7 @@ class Mailbox:
         "_on_drop",
         "_owner",
         "_plain",
+        "_reasons",
         "_removed",
         "_senders",
         "_suspended",
@@ -199,6 +202,7 @@ class Mailbox:
         self._away = 0  # tokens that were taken out to be moved, and have not arrived
         self._limit = capacity  # how many tokens the lanes may have: the capacity without the held and the moving ones
         self._throttles: Throttles | None = None  # what decides whether a token may begin; None: each may
+        self._reasons: frozenset[object] = _NO_REASONS  # for asking these
         self._why_closed = "has stopped"
         # When so few tokens are left, many senders are let in at once: one by one, each would cost a change of threads.
         self._low_water = capacity - max(1, min(_ROOM_AT_ONCE, capacity // 16))
@@ -694,12 +698,18 @@ class Mailbox:
         for drainer in called:
             self._wake(drainer)
 
-    def set_throttles(self, throttles: Throttles | None) -> None:
-        """Set what decides whether a token may begin; None lets each begin."""
+    def set_throttles(self, throttles: Throttles | None, why: object = None) -> None:
+        """Have throttles decide whether a token may begin, for a reason; once there is no reason left, each may.
+
+        Args:
+            throttles: what decides; None ends the reason.
+            why: the reason, such as the rules of the place, or one token.
+        """
         with self._lock:
             if throttles is not None and self._turn is _NEVER_ASKED:
                 self._turn = threading.Lock()
-            self._throttles = throttles
+            self._reasons = self._reasons - {why} if throttles is None else self._reasons | {why}
+            self._throttles = throttles or (self._throttles if self._reasons else None)
             self._set_flags()
 
     def set_fair(self, fair: bool) -> None:

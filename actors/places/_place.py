@@ -118,6 +118,10 @@ class Place(abc.ABC):
         """Tell whether an exception of a token's code is a crash of the place's instance."""
         return False
 
+    def runs_at_caller(self, token: Token[Any]) -> bool:  # noqa: ARG002
+        """Tell whether a token is a direct call that runs on the thread, or in the task, of its caller."""
+        return False
+
     @property
     def may_run_hook(self) -> bool:
         """Whether a drainer that has no token may be in user code: a hook."""

@@ -27,7 +27,7 @@ from actors.places._life import Life
 from actors.places._notice import Notice
 from actors.places._ref import CommandCall
 from actors.processes._limits import NO_LIMITS, Limits
-from actors.processes._process_drain import ProcessDrain
+from actors.processes._process_drain import ProcessDrain, release_if_over
 from actors.processes.pickling import _carrier
 from actors.processes.workers._errors import died_error, no_worker_error
 from actors.steps._step import without_runtime_frames
@@ -110,6 +110,8 @@ class ActorDrain(ProcessDrain):
             if held is not None:
                 tokens.append(held)
         if only is None or tokens:
+            if only is not None and self.worker is not None:
+                release_if_over(only, self.worker)
             self.let_worker_go(kill=True)
         return [], tokens
 

@@ -114,7 +114,8 @@ class LimitWatch:
         """Kill the process of a token that exceeds a limit; return the seconds until the next look."""
         token, worker = watched.token, watched.worker
         if token.done() or worker.dead or worker.doomed or token.started_at is None:
-            self._watched.pop(token, None)
+            if self._watched.get(token) is watched:  # else its next attempt has begun
+                del self._watched[token]
             return _LOOK_SECONDS
         limits = watched.drain.limits_of(token)
         left = math.inf

@@ -19,7 +19,7 @@ from actors._exceptions import NotPicklable
 from actors.concurrency._blocking import loop_here
 from actors.mailboxes._mailbox import Drainer
 from actors.processes._limits import NO_LIMITS, Limits
-from actors.processes._process_drain import ProcessDrain, is_over, tokens_of
+from actors.processes._process_drain import ProcessDrain, is_over, release_if_over, tokens_of
 from actors.processes.pickling import _carrier
 from actors.processes.pickling._carrier import plain_size
 from actors.processes.pickling._definitions import Definitions
@@ -98,6 +98,8 @@ class OperationDrain(ProcessDrain):
             if only is not None and self.arrested(only) is None:
                 tokens.append(only)
                 continue
+            if only is not None and worker is not None:
+                release_if_over(only, worker)
             slot.leave()
             self.place.mailbox.dismiss(slot)
             if worker is None:
@@ -329,6 +331,10 @@ class OperationSlot(Drainer):
         self._again = False  # whether the thread that feeds is to look once more
         self._since = 0.0  # when it got its worker
         self._beginning: DurableToken[Any] | None = None  # taken, and not sent before its beginning is on disk
+
+    @property
+    def place(self) -> Place:
+        return self._place
 
     def begins(self, token: Token[Any]) -> bool:
         """Tell whether it has a token whose beginning is on its way to the disk."""

@@ -108,10 +108,14 @@ class ProcessDrain(abc.ABC):
         """Return the limits of a token."""
         return self._own_limits.get(token, self.limits)
 
-    def set_limits(self, token: Token[Any], limits: Limits) -> None:
-        """Set the limits of a token, which may be running."""
+    def limit_next(self, token: Token[Any], limits: Limits) -> None:
+        """Set the limits of a token's next attempt."""
         self._own_limits[token] = limits
         token.add_done_callback(self._forget_limits)
+
+    def set_limits(self, token: Token[Any], limits: Limits) -> None:
+        """Set the limits of a token, which may be running."""
+        self.limit_next(token, limits)
         found = self.find(token)
         if found is not None and token.started_at is not None:
             self.host.limit_watch.begin(token, found[0], found[1], self)
@@ -325,6 +329,15 @@ def is_over(token: Token[Any]) -> bool:
     """
     policy = token._extras.policy
     return token._done or (policy is not None and policy.awaits_attempt)
+
+
+def release_if_over(token: Token[Any], worker: Worker) -> None:
+    """Have a worker that is to be killed forget a token that waits for a new attempt.
+
+    That one may begin elsewhere before the death of the worker is noticed, and is not to fail with it.
+    """
+    if is_over(token) and not token._done:
+        worker.take_calls((worker.number_of(token),))
 
 
 def process_drain(token: Token[Any]) -> ProcessDrain | None:

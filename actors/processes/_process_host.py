@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
@@ -162,6 +163,11 @@ class ProcessHost:
             self.call_soon(self.fill)
         elif not self.lifecycle.will_tidy and self.pool.has_superfluous:
             self._wake()  # it may sleep without a timeout
+
+    def replace(self, workers: Iterable[Worker]) -> None:
+        """Have other workers take the place of some of the pool, as soon as each is idle."""
+        for worker in self.pool.replace(workers):
+            self.call_soon(partial(self.lifecycle.retire, worker))
 
     def lend(self, *, paused: bool) -> None:
         """Let one more worker run, while the token of another one waits or is paused; see `WorkerPool.lend`."""

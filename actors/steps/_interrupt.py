@@ -58,7 +58,7 @@ def send_interrupt(hold: Hold) -> bool:
             # Prepared before the last look, so that little time is left in which the thread could run on.
             set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
             thread, error = ctypes.c_ulong(ident), ctypes.py_object(TokenInterrupt)
-            if thread_frames().get(ident) is innermost and innermost.f_lasti == where:
+            if thread_frames().get(ident) is innermost and innermost.f_lasti == where and hold.interrupt_wanted:
                 hold.interrupt_sent = True
                 set_exception(thread, error)
                 return True
@@ -102,12 +102,15 @@ def _raise_in(ident: int) -> None:
 
 
 def interrupt(hold: Hold) -> bool:
-    """Have `TokenInterrupt` raised in the code that a token runs now; return whether it will be.
+    """Have `TokenInterrupt` raised in the code that a token runs now, if that was asked to end.
 
     It may be called again until the token has ended: code that handles an interrupt is not interrupted.
+
+    Returns:
+        whether it will be raised.
     """
-    hold.interrupt_wanted = True
-    hold.end()  # it may have been about to park
+    if not hold.want_interrupt():  # it may have been about to park
+        return False
     if monitor is not None:
         armed = monitor.arm(hold)
         if armed or not monitor.blind:

@@ -87,6 +87,7 @@ class Reconciler:
         self._holds: dict[Hold, None] = {}  # those that want something
         self._kills: dict[tuple[Token[Any], int], Kill] = {}  # {(token, attempt): its kill, until it has ended}
         self._ends: dict[tuple[Token[Any], int], None] = {}  # (token, attempt) that `end` pursues
+        self._attempts: dict[tuple[Token[Any], int], None] = {}  # the same of `end_attempt`
 
     def begin(self, hold: Hold) -> None:
         """Do to a token what its hold wants, and try again until it is done."""
@@ -111,6 +112,38 @@ class Reconciler:
             hold.interrupt_wanted = True
         self.begin(hold)
         return False
+
+    def end_attempt(self, token: Token[Any], why: str) -> None:
+        """Have the attempt of a token end that runs, and try again until it has; the token may be queued again then.
+
+        Code in a child process ends with the process. Other code ends where it can be ended; it is not left behind.
+
+        Args:
+            token: the token, which has this very object as the request to end.
+            why: the text of its error.
+        """
+        if process_drain(token) is None:
+            place_of(token).drain.cancel(token)
+            hold = Hold.of(token)
+            if token._place.properties.interruptible:
+                hold.want_interrupt()
+            else:
+                hold.end()
+            self.begin(hold)
+            return
+        attempt, key = token.attempt, (token, token.attempt)
+
+        def ended() -> bool:
+            if token.done() or token.attempt != attempt or token._extras.cancel_requested is not why:
+                return True
+            drain = process_drain(token)
+            if drain is not None and drain.worker_of(token) is not None:
+                place_of(token).abandon(token, why)
+            return token.done() or token.attempt != attempt
+
+        if not ended() and key not in self._attempts:
+            self._attempts[key] = None
+            self._start(lambda: _reconcile(ended, self._attempts, key), f"attempt {attempt} of token {token.id}")
 
     def kill(self, token: Token[Any], reason: str) -> Kill:
         """End a token in a child process, and try again until it has ended; return the kill, which has the facts."""

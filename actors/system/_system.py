@@ -327,6 +327,9 @@ class ActorSystem(Observed, PlaceTable, TokenCounts):
             self.guarded = True
         for token in tokens:
             token._terminate(why)
+            policy = token._extras.policy
+            if policy is not None and policy.awaits_attempt:  # so its code has been ended, and the next may send
+                self._sealed.discard(token.id)
 
     def is_sealed(self, token: Token[Any]) -> bool:
         """Tell whether a token was ended while its code ran on, or this was tried a moment ago."""

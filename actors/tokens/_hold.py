@@ -110,6 +110,21 @@ class Hold:
             reached = self._take_reached()
         reached._set()
 
+    def want_interrupt(self) -> bool:
+        """Have running code interrupted that was asked to end, and release it for good; return whether it was asked.
+
+        An attempt that is over by now has forgotten the request before `renew`, so none hits the next one.
+        """
+        with self._lock:
+            wanted = bool(self.token._extras.cancel_requested)
+            if wanted:
+                self.interrupt_wanted = self._ending = True
+                self._unpark()
+            reached = self._take_reached() if wanted else None
+        if reached is not None:
+            reached._set()
+        return wanted
+
     def renew(self) -> None:
         """Hold another attempt of the token, whose code was asked to end, as if it had not been asked."""
         with self._lock:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from actors import AsyncioActor, BaseActor, CpuActor, IoActor, ProcessActor, Token
-from tokengate import Gate, Policy, Retry, current_token, token
+from tokengate import Gate, Policy, Retry, checkpoint, current_token, token
 from tokengate.durable import Snooze, step
 from tokengate.types import AsyncOperation, Operation
 
@@ -411,6 +415,53 @@ async def snoozes_in_asyncio(ledger: str) -> int:
     if (runs := _noted_attempt(ledger)) < 3:
         raise Snooze(3600)
     return runs
+
+
+@token(durable=True, idempotent=True)
+def snoozes_behind_a_door(ledger: str, door: str) -> int:
+    runs = _noted_attempt(ledger)
+    try:
+        return runs
+    finally:  # where no interrupt comes
+        if runs == 1:
+            while not Path(door).exists():
+                time.sleep(0.002)
+            raise Snooze(3600)
+
+
+# Tokens whose first runs, as many as they are told, go on until they are ended.
+
+
+@token(durable=True, idempotent=True)
+def spins_in_cpu(ledger: str, runs: int) -> int:
+    number = _noted_attempt(ledger)
+    while number <= runs:
+        checkpoint()
+    return number
+
+
+@token(durable=True, idempotent=True, affinity="process")
+def spins_in_process(ledger: str, runs: int) -> int:
+    number = _noted_attempt(ledger)
+    while number <= runs:
+        checkpoint()
+    return number
+
+
+@token(durable=True, idempotent=True)
+async def spins_in_trio(ledger: str, runs: int) -> int:
+    number = _noted_attempt(ledger)
+    while number <= runs:
+        await trio.sleep(0.001)
+    return number
+
+
+@token(durable=True, idempotent=True, affinity="asyncio")
+async def spins_in_asyncio(ledger: str, runs: int) -> int:
+    number = _noted_attempt(ledger)
+    while number <= runs:
+        await asyncio.sleep(0.001)
+    return number
 
 
 @token(durable=True, policy=Policy(retry=Retry(on=ValueError, wait=lambda _: 3600.0, max_wait=7200.0, attempts=3)))

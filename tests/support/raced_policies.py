@@ -25,7 +25,9 @@ from actors import ActorSystem, Token
 from actors.lowlevel import OperationPlace, place_of
 from tokengate.control.steering._steering import reroute
 from tokengate.policy import Policy
+from tokengate.policy._governed import Governed
 from tokengate.policy._policies import policies_in, policies_of
+from tokengate.policy._resumed import preempt
 
 LIMIT = 60.0  # seconds; only reached when something is broken
 ROUNDS = range(10_000 if TORTURE else 20 if os.environ.get("CI") else 4)
@@ -153,6 +155,15 @@ class World:
     def terminate(self, token: Token[Any]) -> None:
         """End it, on the loop, and leave its code behind, if that does not end."""
         self.system.reconciler.end(token, "an operator ends it", self.chance.choice([0.0, 1.0]))
+
+    def preempt(self, token: Token[Any]) -> None:
+        """Have another attempt take the place of the one that runs, on the loop, as an operator does, if it can."""
+        if token.started_at is None or token.done() or token._extras.preempted or token._extras.cancel_requested:
+            return
+        policy = token._extras.policy
+        known = policy.preemption if isinstance(policy, Governed) else None
+        if known is None or known.is_over:
+            preempt(policies_in(self.system), token, "it was preempted", self.chance.choice([None, *self.places]), None)
 
     def hold(self, token: Token[Any]) -> None:
         place_of(token).mailbox.hold(token)

@@ -267,7 +267,7 @@ class Backlog:
         if run == self._run:
             token.id = id
         self._known[row.uid] = token
-        resume(token, row.attempts, row.deadline, self._journal.wall())
+        resume(token, row.attempts, row.deadline, self._journal.wall(), preempted=row.reason == states.PREEMPTED)
         self._journal.rejoin(token, row)
         return token
 

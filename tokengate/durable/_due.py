@@ -14,6 +14,7 @@ from tokengate.durable._ports import OpenedJournal
 from tokengate.durable._record import Record
 from tokengate.durable._row import Row, rows_of
 from tokengate.durable._snooze import Snooze
+from tokengate.durable._states import PREEMPTED
 from tokengate.durable._writer import Also, Write
 from tokengate.policy._governed import Governed
 from tokengate.policy._policies import policies_of
@@ -26,7 +27,9 @@ _JUMP: Final = 0.5  # seconds, at least, by which the wall clock is changed when
 
 _DUE: Final = f"state = 0 AND due <= ? ORDER BY due LIMIT {_AT_ONCE}"
 _COME: Final = "UPDATE tokens SET state = 1, due = NULL WHERE uid = ?"
-_PUT_OFF: Final = "UPDATE tokens SET state = ?, due = ?, delayed = 1, attempts = ? WHERE uid = ? AND state IN (1, 2)"
+_PUT_OFF: Final = (
+    "UPDATE tokens SET state = ?, due = ?, delayed = 1, attempts = ?, reason = ? WHERE uid = ? AND state IN (1, 2)"
+)
 
 
 class Due:
@@ -155,7 +158,8 @@ class Due:
         """Put a token off whose code has asked for that; return False if this is another error."""
         if not isinstance(error, Snooze) or isinstance(token._place, ActorPlace) or record.is_recording:
             return False
-        if token._extras.cancel_requested:
+        policy = token._extras.policy
+        if token._extras.cancel_requested and not (isinstance(policy, Governed) and policy.is_to_be_preempted(token)):
             return False
         at = self._journal.system.clock() + error.seconds
         policies_of(place_of(token)).begin_anew(token, at)
@@ -169,7 +173,8 @@ class Due:
         if on_disk:
             record.due = due
             mailbox.put_off(token)
-        row = 0 if on_disk else 1, due, token.attempt, record.number
+        reason = PREEMPTED if token._extras.preempted else None
+        row = 0 if on_disk else 1, due, token.attempt, reason, record.number
 
         def written(error: BaseException | None) -> None:
             if on_disk and error is None:

@@ -6,10 +6,13 @@ from typing import Any
 
 from actors import TokenExpired, TokenRejected, TokenState
 from actors.lowlevel import DurableToken, place_of, system_of
+from tokengate.policy._governed import Governed
 from tokengate.policy._policies import policies_of
 
 
-def resume(token: DurableToken[Any], attempts: int, deadline: float | None, wall: float) -> None:
+def resume(
+    token: DurableToken[Any], attempts: int, deadline: float | None, wall: float, *, preempted: bool = False
+) -> None:
     """Hold the token of a row to the policy of its place, with the attempts and the time that it has had.
 
     Args:
@@ -17,6 +20,7 @@ def resume(token: DurableToken[Any], attempts: int, deadline: float | None, wall
         attempts: of the row.
         deadline: of the row, in wall time.
         wall: the wall time.
+        preempted: whether one of the attempts was ended for another one.
     """
     place = place_of(token)
     if place.governor is None and attempts < 2 and deadline is None:
@@ -27,6 +31,10 @@ def resume(token: DurableToken[Any], attempts: int, deadline: float | None, wall
     except TokenRejected as error:  # a key of it cannot be read
         if place.mailbox.withdraw(token):
             place.reject(token, error)
+    if preempted:
+        token._own_extras().preempted = True
+        if isinstance(token._extras.policy, Governed):
+            token._extras.policy.uncounted = 1
 
 
 def end_if_late(token: DurableToken[Any]) -> bool:

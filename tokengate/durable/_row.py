@@ -26,6 +26,7 @@ class Row(NamedTuple):
     recoveries: int
     accepted: float
     tx: int | None
+    reason: str | None = None
     whole: int = 1  # 0: bits of the row have changed on disk
 
 

@@ -16,6 +16,9 @@ TERMINATED: Final = 6
 EXPIRED: Final = 7
 REJECTED: Final = 8
 
+PREEMPTED: Final = "preempt"
+"""The reason of a row that has not ended, and of whose attempts one was ended for another one."""
+
 DEATHS: Final = 3
 """Of processes in which a token had begun; then it does not run again."""
 

@@ -22,6 +22,7 @@
 #   _shared.py      those of a gate: which hold, and which places ask for them
 #   _place_rules.py the rules of one place, with their states
 #   _timed.py       the limits of time that one token is held to, and what follows when one is over
+#   _preemption.py  the end of an attempt for another one
 #   _governed.py    what one token is held to, and what it uses of that
 #   _joint.py       the tokens that another token runs for
 #   _batch.py       when a batch is sent, what its function takes and returns
@@ -38,6 +39,7 @@
 #   _governor.py    the governor of a place, which asks these at its door
 #   _asking.py      that of an operation with consent; commands with consent
 #   _policies.py    the policies of a gate
+#   _resumed.py     preempts a token; what one is held to after that which was held to no policy
 #   _spending.py    what code spends of the budget of its token
 #   _remaining.py   the time that is left to the code that asks
 #   _ports.py       the protocol of it, for the files above

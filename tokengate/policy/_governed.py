@@ -7,7 +7,7 @@ import random
 from contextvars import Context
 from functools import partial
 from threading import get_ident
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from actors import LimitExceeded, Token, TokenRejected, TokenState, WorkerDied
 from actors.lowlevel import (
@@ -33,6 +33,9 @@ from tokengate.policy._retry import next_attempt
 from tokengate.policy._rules import Delay
 from tokengate.policy._throttled import selected_rules
 from tokengate.policy._timed import HeldToTimes
+
+if TYPE_CHECKING:
+    from tokengate.policy._preemption import Preemption
 
 _COMPLETED, _FAILED, _EXPIRED = TokenState.COMPLETED, TokenState.FAILED, TokenState.EXPIRED
 _TERMINATED, _REJECTED = TokenState.TERMINATED, TokenState.REJECTED
@@ -74,6 +77,8 @@ class Governed(HeldToTimes):
         is_between: whether observers were told that an attempt has ended, and none has begun since.
         call: what waits at the door for consent; None: nothing does.
         falls_back: whether its code is the fallback.
+        preemption: the latest one that an operator or a rule has asked for; None before.
+        uncounted: attempts at the alternative that the token is at which do not count for its retries.
     """
 
     # Defaults of the class: most tokens need few of these, and an assignment for each would cost more than the rest.
@@ -112,6 +117,8 @@ class Governed(HeldToTimes):
     _reserved: bool = False  # whether that is reserved in the share
     _is_last: bool = False  # whether no further attempt follows, whatever comes
     falls_back: bool = False
+    preemption: Preemption | None = None
+    uncounted: int = 0
     asks: bool = False  # whether it needs consent, whatever else its place does
     call: WaitingCall | None = None
     _is_counted: bool = False  # whether code of it counts that was left behind
@@ -370,11 +377,13 @@ class Governed(HeldToTimes):
             self.note_return(token, state, value)
             return state, value, error
         left = self._left_by != 0 and self._left_by == get_ident()  # on another thread, the code has ended by itself
-        if state is _TERMINATED:
+        preempted = state is _TERMINATED and not left and self.is_to_be_preempted(token)
+        if state is _TERMINATED and not preempted:
             if self._over is not None:
                 state, error = _EXPIRED, self._expired(token, self._over, left)
             elif (
                 self._error is not None
+                and not self._was_preempted
                 and place_of(token).system.intake_closed
                 and not isinstance(token, DurableToken)  # that is left to the next opening
             ):
@@ -389,7 +398,9 @@ class Governed(HeldToTimes):
             began = self._began_at
             if began is None and self._error is not None and how in _BY_CODE and not self._is_last and not is_late:
                 return None  # the end of an attempt that is noted already
-            goes_on = not (began is None or error is None or is_late or left) and self._may_go_on(how)
+            goes_on = not (error is None or is_late or left) and (
+                preempted or (began is not None and self._may_go_on(how))
+            )
             if not is_late:
                 self.left_running = left
                 self._note_end(token, how, error, now)
@@ -405,9 +416,12 @@ class Governed(HeldToTimes):
             governor.publish()
         if goes_on and error is not None:
             self._error, self._drain = error, place_of(token).drain
-            if self._try_again(token, how, error, began, now) or self._fail_over(token, how, error):
-                return None
-            if how in _ANSWERED and self._fall_back(token, error):
+            if preempted:
+                follows = self._run_anew(token, error, began, now)
+            else:
+                follows = self._try_again(token, how, error, began, now) or self._fail_over(token, how, error)
+                follows = follows or (how in _ANSWERED and self._fall_back(token, error))
+            if follows:
                 return None
             with governor.lock:
                 self._ended = True
@@ -513,11 +527,16 @@ class Governed(HeldToTimes):
         if delay is None:
             return False
         self._tell_retried(token, error, "retry")
-        if self.next_place is not None:
-            token._place = self.next_place
-            self.follow(token, self.next_place)
-            note_change(token)
+        self._go_to_next_place(token)
         return self._queue_again(token, now, delay)
+
+    def _go_to_next_place(self, token: Token[Any]) -> None:
+        """Have the token, which is in no mailbox, belong to the place where an operator wants its next attempt."""
+        place = self.next_place
+        if place is not None:
+            token._place = place
+            self.follow(token, place)
+            note_change(token)
 
     def _record(
         self,
@@ -533,13 +552,54 @@ class Governed(HeldToTimes):
     def _is_stopped(self, token: Token[Any]) -> bool:
         """Tell whether an operator or its caller has asked the token to end."""
         why = token._extras.cancel_requested
-        return bool(why) and (self._over is None or why != self._why(self._over))
+        return bool(why) and not self._is_for_attempt(why)
+
+    def _is_for_attempt(self, why: str) -> bool:
+        """Tell whether a request to end is for the attempt only: its time is over, or it is preempted."""
+        if self._over is not None and why == self._why(self._over):
+            return True
+        return self.preemption is not None and why is self.preemption.why
+
+    # Preemption
+
+    def is_to_be_preempted(self, token: Token[Any]) -> bool:
+        """Tell whether an attempt that was stopped was to end for another one."""
+        preemption = self.preemption
+        return preemption is not None and token._extras.cancel_requested is preemption.why and not self._is_last
+
+    @property
+    def _was_preempted(self) -> bool:
+        """Whether the attempt before was."""
+        return self.preemption is not None and self._error is not None and self._error is self.preemption.error
+
+    def _run_anew(self, token: Token[Any], error: BaseException, began: float | None, now: float) -> bool:
+        """Queue a token whose attempt was preempted; return False if no mailbox takes it."""
+        preemption = self.preemption
+        assert preemption is not None
+        preemption.error = error
+        token._own_extras().preempted, self._is_retry = True, False
+        self.uncounted += 1
+        self._record(token, began, now, error, 0.0)
+        self._tell_retried(token, error, "preempt")
+        if self.next_place is not None and self.next_place.mailbox.closed:  # it has stopped meanwhile
+            self.next_place = None
+        self._go_to_next_place(token)
+        preemption.prepare(token)
+        return self._queue_again(token, now, 0.0)
+
+    def give_up_preemption(self, token: Token[Any]) -> None:
+        """Forget a preemption: the attempt has ended, or ends, for another reason."""
+        preemption = self.preemption
+        if preemption is not None:
+            token._own_extras().forget_request(preemption.why)
+            preemption.end()
 
     # Alternatives
 
     def _number(self, token: Token[Any]) -> int:
         """Return the number of the latest attempt among those at the alternative that the token is at."""
-        return token.attempt - (0 if self.alternatives is None else self.alternatives.attempts_before)
+        elsewhere = 0 if self.alternatives is None else self.alternatives.attempts_before
+        return token.attempt - elsewhere - self.uncounted
 
     def elsewhere(self, token: Token[Any], refusal: BaseException) -> Place | None:
         """Have the token, which was refused at the door, belong to its next alternative; return the place of that."""
@@ -617,6 +677,7 @@ class Governed(HeldToTimes):
             self.keys, self.fair_key, self.estimate = _NO_KEYS, None, 0.0
         token._place, token.operation, token._call = chosen.rules.place, chosen.operation, chosen.call
         token._own_extras().attempt += 1
+        self.uncounted = 0
         if self.member is not None:
             self.member.move(chosen.rules.place)
         if times is not None:
@@ -655,8 +716,8 @@ class Governed(HeldToTimes):
         """Queue a token again; return False if its mailbox has closed for good, or refuses one that comes there."""
         extras = token._own_extras()
         self.runs_here = False
-        if self._over is not None and extras.cancel_requested == self._why(self._over):
-            extras.cancel_requested = ""
+        if self._is_for_attempt(why := extras.cancel_requested):
+            extras.forget_request(why)
         self._over, self._refusal, self._left_by = None, None, 0
         if extras.hold is not None:
             extras.hold.renew()
@@ -664,6 +725,8 @@ class Governed(HeldToTimes):
             extras.attempt += 1
         if self._context is not None:
             token._context = self._context.copy()
+        elif token._context is not None and self._was_preempted:  # what has run in it may still be about to leave it
+            token._context = token._context.copy()
         before = token.steps, token.started_at, token.queued_at
         self.awaits_attempt = True  # first: whoever sees that it has not started sees this, too
         token.steps, token.started_at, token.queued_at = 0, None, now + delay
@@ -680,6 +743,8 @@ class Governed(HeldToTimes):
                 self._give_share_back()
             self.awaits_attempt = False
             return False
+        if self.preemption is not None:
+            self.preemption.end()
         # Code that ended the token meanwhile, or asked for that, has found it nowhere.
         if self._ended:
             place.mailbox.withdraw(token)
@@ -725,8 +790,10 @@ class Governed(HeldToTimes):
 
     def go_on_at(self, place: Place) -> bool:
         """Have the next attempt of a token that runs be at another place; return whether there may be one."""
-        self.next_place = None if self._rules.retry is None or self._is_last or self._ended else place
-        return self.next_place is not None
+        is_preempted = self.preemption is not None and not self.preemption.is_over
+        follows = (self._rules.retry is not None or is_preempted) and not (self._is_last or self._ended)
+        self.next_place = place if follows else None
+        return follows
 
     def retry_now(self, token: Token[Any]) -> bool:
         """Have the next attempt begin as soon as it may, if its time has not come; return whether that is so."""
@@ -747,7 +814,7 @@ class Governed(HeldToTimes):
         """Have no further attempt follow; return whether one waited to begin, which ends the token."""
         error, mailbox = self._error, place_of(token).mailbox
         self.no_retry = True
-        if error is None or self._began_at is not None or self._ended:
+        if error is None or self._began_at is not None or self._ended or self._was_preempted:
             return False
         mailbox.release(token)  # if it is paused
         if not mailbox.withdraw(token):

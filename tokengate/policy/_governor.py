@@ -31,6 +31,7 @@ class PlaceGovernor(PlaceRules):
         called: returns the function or method that a token calls.
         settings: the fields of the file and of operators.
         operation: its name, if the path does not have it.
+        apart: as in `PlaceRules`.
     """
 
     _observing: PlaceRules | None = None  # what only counts, for tokens whose flag says so
@@ -44,8 +45,10 @@ class PlaceGovernor(PlaceRules):
         called: Callable[[Token[Any]], Callable[..., object]],
         settings: Settings,
         operation: str = "",
+        *,
+        apart: bool = False,
     ) -> None:
-        super().__init__(policies, place, policy, called, settings, operation)
+        super().__init__(policies, place, policy, called, settings, operation, apart=apart)
         self._joints = Joints(self)
 
     def governed(self, token: Token[Any]) -> Governed:
@@ -184,7 +187,7 @@ class PlaceGovernor(PlaceRules):
             return None
         if self._apart is None:
             only = Policy(batch=self.policy.batch)
-            self._apart = PlaceGovernor(self.policies, self.place, only, self._called, {}, self.operation)
+            self._apart = PlaceGovernor(self.policies, self.place, only, self._called, {}, self.operation, apart=True)
         governed = self._apart.governed(token)
         governed.member, governed.alternatives = member, alternatives
         return self._apart

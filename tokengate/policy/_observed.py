@@ -51,6 +51,11 @@ class Observed(Throttled):
     def _count(self, rule: str) -> None:
         self._flag.would[rule] += 1
 
+    def take_member(self) -> TransactionMember | None:
+        """Return what a transaction keeps of the token, which something else tells of its ends from now on."""
+        member, self._member = self._member, None
+        return member
+
     def note_return(self, token: Token[Any], state: TokenState, value: Any) -> None:
         """Tell the transaction: what it uses ended with it."""
         super().note_return(token, state, value)

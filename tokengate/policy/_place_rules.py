@@ -52,6 +52,7 @@ class PlaceRules:
         called: returns the function or method that a token calls, for the names of keys.
         settings: the fields of the file and of operators, which win over the code.
         operation: its name, if the path does not have it.
+        apart: whether they hold single tokens only, so that the lanes of the place are not theirs.
 
     Attributes:
         code: the policy of the code.
@@ -73,7 +74,10 @@ class PlaceRules:
         called: Callable[[Token[Any]], Callable[..., object]],
         settings: Settings,
         operation: str = "",
+        *,
+        apart: bool = False,
     ) -> None:
+        self._is_apart = apart
         self.policies = policies
         self.place = place
         self.throttles = policies.throttles
@@ -122,7 +126,8 @@ class PlaceRules:
         self.has_keys = bool(_keys_of(policy))
         self.asks_at_door = self.has_keys or self.has_at_once or policy.budget is not None
         self.has_grants |= policy.budget is not None or policy.batch is not None
-        self.place.mailbox.set_fair(policy.fair is not None)
+        if not self._is_apart:
+            self.place.mailbox.set_fair(policy.fair is not None)
         with self.lock:
             self.policy, self.settings = policy, settings
             self._keys = _keys_of(policy)
@@ -158,7 +163,7 @@ class PlaceRules:
         self.has_grants |= self.counts_begins
         before, self.has_rules = self.has_rules, self.needs_rules or bool(indexes)
         if self.has_rules is not before:
-            self.place.mailbox.set_throttles(self.throttles if self.has_rules else None)
+            self.place.mailbox.set_throttles(self.throttles if self.has_rules else None, self)
 
     @property
     def breaker_may_refuse(self) -> bool:

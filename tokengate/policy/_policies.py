@@ -252,6 +252,8 @@ class Policies:
         if isinstance(before, Governed):
             governed.options, governed.policy = before.options, before.policy
             governed.start, governed.inherited = before.start, before.inherited
+            governed.uncounted = before.uncounted
+            before.give_up_preemption(token)  # the code begins anew without it
         governed.resume(token, extras.attempt, begins=Delay(at, place.drain))
         token.steps, token.started_at = 0, None
         token._context = Context()  # as in a later process; its own, which has the token in it, would keep it
@@ -290,8 +292,12 @@ class Policies:
         place = place_of(token)
         governor = cast("PlaceGovernor | None", place.governor) or self._apart.get(place)
         if governor is None:
-            governor = self._apart.setdefault(place, PlaceGovernor(self, place, _NO_POLICY, _called, {}))
+            governor = self._apart.setdefault(place, self.apart_from(place))
         return governor.governed(token)
+
+    def apart_from(self, place: Place) -> PlaceGovernor:
+        """Return what holds single tokens of a place to nothing, whatever the others are held to."""
+        return PlaceGovernor(self, place, _NO_POLICY, _called, {}, apart=True)
 
     def governor_of(self, place: Place) -> PlaceGovernor:
         """Return the governor of a place; made if it has none."""

@@ -90,6 +90,7 @@ class Worker:
         # What it has sent that no child sends. Then nothing more is read from it, and it is killed.
         self.protocol_error = ""
         self.own = False  # whether it is an actor's
+        self.is_to_go = False  # whether another one is to take its place as soon as it is idle
         self.is_ready = False  # whether it has reported that it waits for calls
         self.lent: set[object] = set()  # why its turn is lent: its token is paused, or waits; see its drain
         self.stack_at_stop: StackFrames | None = None

@@ -81,6 +81,11 @@ class Holder(Protocol):
     worker: Worker | None
 
     @property
+    def place(self) -> Any:
+        """The place whose tokens the worker runs."""
+        ...
+
+    @property
     def own(self) -> bool:
         """Whether its worker is for it alone, and does not count in the pool's size."""
         ...
@@ -192,6 +197,7 @@ class WorkerPool:
             if worker.holder is None:  # it has died meanwhile
                 return True
             self._note_free(worker)
+            keep = keep and not worker.is_to_go
             if keep:
                 worker.ready_at = time.monotonic()
                 self._idle.append(worker)
@@ -259,6 +265,22 @@ class WorkerPool:
             while len(self._idle) > self.config.spares and not self._waiting and self._idle[0].ready_at < limit:
                 over.append(self._idle.popleft())
             return over
+
+    def used(self) -> list[Worker]:
+        """Return the idle workers that have run tokens."""
+        with self._lock:
+            return [worker for worker in self._idle if worker.handled]
+
+    def replace(self, workers: Iterable[Worker]) -> list[Worker]:
+        """Have workers of the pool be given no further token; return those that are idle, which are to be retired."""
+        with self._lock:
+            idle: list[Worker] = []
+            for worker in workers:
+                worker.is_to_go = True
+                if worker in self._idle:
+                    self._idle.remove(worker)
+                    idle.append(worker)
+            return idle
 
     @property
     def is_short(self) -> bool:
@@ -332,6 +354,8 @@ class WorkerPool:
 
     def tokens_left(self, worker: Worker) -> float:
         """Return how many more tokens a worker may run, those that it was sent included; inf: any number."""
+        if worker.is_to_go:
+            return 0
         most = self.config.max_tokens
         return math.inf if most is None else most - worker.handled
 

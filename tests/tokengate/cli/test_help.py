@@ -138,7 +138,8 @@ def test_tab_offers_what_the_live_gate_knows(monkeypatch: pytest.MonkeyPatch) ->
 def test_tab_offers_all_commands() -> None:
     """Those that the first help leaves out as well; after `help`, too."""
     assert {*main.commands} <= {*offered([], "")}  # other tests may have declared nouns
-    assert offered(["help"], "re") == ["reload", "renice", "reroute", "restart", "resume", "retag", "retry"]
+    verbs = ["recycle", "reload", "renice", "reroute", "restart", "resume", "retag", "retry"]
+    assert offered(["help"], "re") == verbs
     assert offered(["help", "child"], "") == ["forget", "start", "stop"]
     assert offered(["help", "pause"], "") == []
 

@@ -19,6 +19,7 @@ from tokengate.control.messages import (
     DeleteChild,
     Drain,
     GetState,
+    Recycle,
     Restart,
     RestartChild,
     SetState,
@@ -39,6 +40,7 @@ suspend = command_of(Suspend, show_answer)
 unsuspend = command_of(Unsuspend, show_answer)
 drain = command_of(Drain, show_answer)
 restart = command_of(Restart, show_answer)
+recycle = command_of(Recycle, show_answer)
 state = command_of(GetState, show_answer)
 
 

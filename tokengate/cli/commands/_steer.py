@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import click
 
@@ -27,6 +26,7 @@ from tokengate.control.messages import (
     OnTokens,
     Outcome,
     Pause,
+    Preempt,
     Reload,
     Renice,
     Reroute,
@@ -40,8 +40,6 @@ from tokengate.control.messages import (
     Throttles,
 )
 from tokengate.control.registry._verbs import help_of
-
-_ESTIMATE: Final = re.compile(r"(run|memory)=(.*)")
 
 _NOT_DONE = ("refused", "unknown", "ended", "changed")
 
@@ -114,27 +112,55 @@ def reroute(connection: Connection, /, to: str, wait_approval: float | None, **w
     _steer(connection, Reroute(**which, affinity=to) if to in AFFINITIES else Reroute(**which, actor=to))
 
 
-@click.command(
-    params=[*parameters_of(Change), WAIT_APPROVAL],
-    help=help_text(help_of(Estimate), examples=Estimate.examples),
-    short_help="Set how long tokens will run, and what they need.",
-    epilog=TARGET_HELP,
-)
-@click.argument(
-    "words", nargs=-1, required=True, metavar="TARGET... [run=TIME] [memory=SIZE]", shell_complete=complete_token
+def _with_words(
+    message: type[OnTokens], metavar: str, *options: click.Parameter, short_help: str | None = None
+) -> Callable[[Any], click.Command]:
+    """Return a decorator for the command of a verb whose arguments `NAME=VALUE` may follow TARGET."""
+    words = click.Argument(["words"], nargs=-1, required=True, metavar=metavar, shell_complete=complete_token)
+    return click.command(
+        params=[words, *options, *parameters_of(Change), WAIT_APPROVAL],
+        help=help_text(help_of(message), examples=message.examples),
+        short_help=short_help,
+        epilog=TARGET_HELP,
+    )
+
+
+def _named_words(words: Sequence[str], names: Collection[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return the targets among words, and the arguments `NAME=VALUE` with these names after them."""
+    targets, found = list(words), dict[str, Any]()
+    while len(targets) > 1:
+        name, equals, value = targets[-1].partition("=")
+        if not equals or name not in names or name in found:
+            break
+        found[name] = value
+        targets.pop()
+    return targets, found
+
+
+@_with_words(
+    Estimate, "TARGET... [run=TIME] [memory=SIZE]", short_help="Set how long tokens will run, and what they need."
 )
 @connected
 def estimate(connection: Connection, /, words: tuple[str, ...], wait_approval: float | None, **said: Any) -> None:
-    targets, found = list(words), dict[str, Any]()
-    while len(targets) > 1 and (one := _ESTIMATE.fullmatch(targets[-1])) and one[1] not in found:
-        found[one[1]] = one[2]
-        targets.pop()
+    targets, found = _named_words(words, ("run", "memory"))
     if not found:
         raise UsageProblem(
             f"estimate needs run=TIME, memory=SIZE or both after TARGET: tokengate {Estimate.examples[0]}"
         )
     connection.wait_approval = wait_approval
     _steer(connection, Estimate(target_of(targets), **found, **said))
+
+
+@_with_words(
+    Preempt,
+    "TARGET... [to=PLACE] [memory=SIZE]",
+    *(one for one in parameters_of(Preempt) if one.name == "wait"),
+)
+@connected
+def preempt(connection: Connection, /, words: tuple[str, ...], wait_approval: float | None, **said: Any) -> None:
+    targets, found = _named_words(words, ("to", "memory"))
+    connection.wait_approval = wait_approval
+    _steer(connection, Preempt(target_of(targets), **found, **said))
 
 
 @click.command(params=parameters_of(Change), epilog=SELECTOR_HELP)

@@ -31,6 +31,7 @@ class ActorVerbs(Asker):
     unsuspend = asks(m.Unsuspend)
     drain = asks(m.Drain)
     restart = asks(m.Restart)
+    recycle = asks(m.Recycle)
     stop = asks(m.Stop)
     describe_actor = asks(m.DescribeActor)
     tree = asks(m.Tree)

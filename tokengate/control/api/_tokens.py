@@ -27,6 +27,7 @@ class TokenVerbs(Asker):
     renice = asks(m.Renice, outcomes)
     retag = asks(m.Retag, outcomes)
     reroute = asks(m.Reroute, outcomes)
+    preempt = asks(m.Preempt, outcomes)
     limit = asks(m.Limit, outcomes)
     estimate = asks(m.Estimate, outcomes)
     retry = asks(m.RetryNow, outcomes)

@@ -6,10 +6,12 @@
 #   _stacks.py       where a token's code is
 #   _tokens.py       the verbs for tokens
 #   _limits.py       limits of child processes
+#   _preempt.py      another attempt of a token
 #   _throttles.py    throttles
 #   _policies.py     policies, breakers, budgets, flags
 #   _transactions.py transactions
 #   _actors.py       actors, operations and their state
+#   _recycle.py      processes that are replaced
 #   _supervisors.py  the tree, and children of supervisors
 #   _authority.py    who may do what; proposals
 #   _audit.py        records of the audit log
@@ -126,6 +128,8 @@ from tokengate.control.messages._policies import (
     SetFlag,
     SetPolicy,
 )
+from tokengate.control.messages._preempt import Preempt
+from tokengate.control.messages._recycle import Recycle
 from tokengate.control.messages._stacks import Frame, TokenStack
 from tokengate.control.messages._streams import KINDS, Event, Stream, Watch
 from tokengate.control.messages._supervisors import (
@@ -259,12 +263,14 @@ __all__ = [
     "Policies",
     "PolicyRow",
     "PredictionRow",
+    "Preempt",
     "Processes",
     "ProposalDetails",
     "ProposalRow",
     "Proposals",
     "Propose",
     "Proposed",
+    "Recycle",
     "Reload",
     "Reloaded",
     "Renice",

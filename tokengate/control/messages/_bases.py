@@ -99,6 +99,8 @@ OUTCOMES: Mapping[str, str] = {
     "rerouted": "it is queued at the other place",
     "limited": "it has the new limits",
     "estimated": "it has the new estimate",
+    "preempted": "its attempt has ended, and it is queued for another one",
+    "preempt_requested": "it will be queued again when its code reaches a point where its attempt can end",
     "retried": "its next attempt begins as soon as it may",
     "not_retried": "no further attempt of it follows",
     "extended": "it has more time",

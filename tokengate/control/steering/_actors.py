@@ -16,6 +16,7 @@ from tokengate.control._exceptions import BadRequest, Busy, ControlError, NotSte
 from tokengate.control._safe_text import class_name
 from tokengate.control.inspection import _queries
 from tokengate.control.inspection._actor_state import looked_at
+from tokengate.control.steering import _recycle
 from tokengate.control.steering._commands import call_command
 
 # Seconds between two looks at the tokens that an actor still has while it is drained.
@@ -31,6 +32,7 @@ class ActorVerbs:
 
     def __init__(self, system: ActorSystem) -> None:
         self._system = system
+        self._renewals = _recycle.Renewals(system)
 
     async def suspend(self, message: m.Suspend) -> m.ActorOutcome:
         place = self._holdable(message.name)
@@ -60,15 +62,22 @@ class ActorVerbs:
     async def restart(self, message: m.Restart) -> m.ActorOutcome:
         place = self._actor(message.name)
         check_guards(self._system, place)
-        above = system_of(place).above(place)
-        if above is None or _queries.supervisor_at(above) is None:
-            raise NotSteerable(f"'{place.path}' has no supervisor that could restart it")
+        above = self._supervisor_of(place)
         _check_from_outside(place, "restarted")
         before = place.starts
         await above.ref.proxy().renew_child(place.ref)
         if place.starts == before:
             return m.ActorOutcome(place.path, "unchanged", "it declined to start")
         return m.ActorOutcome(place.path, "done", f"its instance is number {place.starts}")
+
+    async def recycle(self, message: m.Recycle) -> m.ActorOutcome:
+        place = self._holdable(message.name)
+        if not isinstance(place, ActorPlace):
+            return await _recycle.recycle_workers(self._system, place, message.worker, message.wait)
+        check_guards(self._system, place)
+        above = self._supervisor_of(place)
+        _check_from_outside(place, "recycled")
+        return await self._renewals.recycle(place, above, message.worker, message.wait)
 
     async def stop(self, message: m.Stop) -> m.ActorOutcome:
         place = self._actor(message.name)
@@ -172,6 +181,13 @@ class ActorVerbs:
         if place.properties.guard == "never":
             raise NotSteerable(f"the guard of '{place.path}' is 'never', as that of supervisors: only look at it")
         return place
+
+    @staticmethod
+    def _supervisor_of(place: ActorPlace) -> ActorPlace:
+        above = system_of(place).above(place)
+        if above is None or _queries.supervisor_at(above) is None:
+            raise NotSteerable(f"'{place.path}' has no supervisor that could restart it")
+        return above
 
     def _changeable(self, name: str) -> ActorPlace:
         place = self._actor(name)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from inspect import CO_COROUTINE
 from types import FunctionType, MappingProxyType
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
-from actors import ActorDead, Guard, MailboxFull, Token, TokenState
+from actors import ActorDead, Guard, MailboxFull, Token, TokenGateError, TokenState
 from actors.lowlevel import (
     LOOP_AFFINITIES,
     MAX_WAITING,
@@ -33,6 +33,7 @@ from actors.lowlevel import (
     process_drain,
 )
 from tokengate.control._admission import admission
+from tokengate.control._ports import ControlledGate
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._selector import steps_of
 from tokengate.control.inspection._views import class_attribute
@@ -248,11 +249,29 @@ def retag(token: Token[Any], new: dict[str, str], remove: Iterable[str]) -> Outc
     return outcome(token, "retagged")
 
 
+def destination(gate: ControlledGate, token: Token[Any], to: Place | str) -> Place | Outcome:
+    """Return where a token is to go, or why it cannot.
+
+    Args:
+        gate: the gate.
+        token: the token.
+        to: the place of an actor, or an affinity.
+    """
+    place = place_of(token)
+    if isinstance(to, str) and not isinstance(place, OperationPlace):
+        return outcome(token, "refused", "only tokens of operations can change their affinity")
+    try:
+        found = to if isinstance(to, Place) else gate._place_with(cast("OperationPlace", place), to)
+    except TokenGateError as error:
+        return outcome(token, "refused", str(error))
+    return admission().elsewhere(token, found) or found
+
+
 def reroute(token: Token[Any], target: Place) -> Outcome:
     """Move a queued token to another place; the next attempt of one that runs."""
     if place_of(token) is target:
         return outcome(token, "unchanged", f"it is at '{target.path}' already")
-    problem = _misfit(token, target)
+    problem = misfit(token, target)
     if problem:
         return outcome(token, "refused", problem)
     policy = token._extras.policy
@@ -272,7 +291,7 @@ def reroute(token: Token[Any], target: Place) -> Outcome:
     return outcome(token, "refused", f"it {where}, and stays where it is")
 
 
-def _misfit(token: Token[Any], target: Place) -> str:
+def misfit(token: Token[Any], target: Place) -> str:
     """Return why a place cannot handle a token; an empty text if it can."""
     source = place_of(token)
     if target.properties.guard == "never":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 import trio
 
-from actors import Token, TokenGateError
-from actors.lowlevel import AFFINITIES, OperationPlace, Place
+from actors import Token
+from actors.lowlevel import AFFINITIES, Place
 from tokengate.control import messages as m
 from tokengate.control._admission import Found, Guarded, admission
 from tokengate.control._exceptions import BadRequest, NotSteerable
@@ -18,7 +18,7 @@ from tokengate.control.inspection import _past_tokens, _queries
 from tokengate.control.inspection._selector import NEEDS_PREDICT, parse_for
 from tokengate.control.inspection._turns import in_turns, next_turn
 from tokengate.control.inspection._views import chunks
-from tokengate.control.steering import _attempts, _estimates, _limits, _outcomes, _steering, _transactions
+from tokengate.control.steering import _attempts, _estimates, _limits, _outcomes, _preempt, _steering, _transactions
 from tokengate.control.steering._outcomes import Pending
 
 _ENDED: Final = "an operator ended it"
@@ -85,19 +85,27 @@ class TokenVerbs:
             raise BadRequest(f"reroute needs either an affinity ({', '.join(map(repr, AFFINITIES))}) or an actor")
         if message.affinity not in ("", *AFFINITIES):
             raise BadRequest(f"affinity is '{message.affinity}'; choose one of {', '.join(map(repr, AFFINITIES))}")
-        target: Place | None = _queries.actor_called(self._system, message.actor) if message.actor else None
+        target = message.affinity or _queries.actor_called(self._system, message.actor)
 
         def act(token: Token[Any]) -> m.Outcome:
-            place = token._place
-            if target is None and not isinstance(place, OperationPlace):
-                return _outcomes.outcome(token, "refused", "only tokens of operations can change their affinity")
-            try:
-                to = target or self._gate._place_with(cast("OperationPlace", place), message.affinity)
-            except TokenGateError as error:
-                return _outcomes.outcome(token, "refused", str(error))
-            return admission().elsewhere(token, to) or _steering.reroute(token, to)
+            to = _steering.destination(self._gate, token, target)
+            return to if isinstance(to, m.Outcome) else _steering.reroute(token, to)
 
         return await self._do(message, act)
+
+    async def preempt(self, message: m.Preempt) -> tuple[m.Outcome, ...]:
+        target: Place | str = message.to
+        if target and target not in AFFINITIES:
+            target = _queries.actor_called(self._system, message.to)
+        changes = {} if message.memory == m.KEEP else {"memory": _limits.limit_in("memory", message.memory)}
+
+        def act(token: Token[Any]) -> m.Outcome | Pending:
+            to = _steering.destination(self._gate, token, target) if target else None
+            if isinstance(to, m.Outcome):
+                return to
+            return _preempt.preempt(self._gate, token, to, changes, message.reason)
+
+        return await self._do(message, act, wait=message.wait, guarded=_called("preempt"))
 
     async def limit(self, message: m.Limit) -> tuple[m.Outcome, ...]:
         changes = _limits.changes_of(message)
