@@ -160,6 +160,8 @@ class Authority:
     async def admit_for(self, message: Message[Any], caller: Caller, proposal: Proposal | None = None) -> Admitted:
         """Let a message in that changes something, sent by a caller itself, or as what a proposal of it does."""
         right = self.right_of(message)
+        if caller.is_rule and isinstance(message, Change) and message.dry_run:
+            right = "operate"  # it proposes; the person who applies that needs the right of the verb
         scope = self.rights.scope(caller, right)
         always = type(message) is m.Reload and self.rights.are_own(caller) and caller.rights is None
         if scope is None and not always:
