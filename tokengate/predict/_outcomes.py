@@ -1,0 +1,159 @@
+"""Outcomes: the latest predictions beside what became of them, and whether they are right often enough to act by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from operator import itemgetter, mul
+from typing import Final, TypeAlias
+
+import attrs
+
+from tokengate.predict._residuals import COVERED
+
+JUDGED: Final = 500
+"""Predictions by which the coming ones are judged, the latest."""
+LICENSED: Final = 200
+"""Records, since the latest drift, from which on predictions can be calibrated."""
+
+_IN_ALL: Final = 0.03  # what coverage may be off, in all, in each third, and probabilities in each third
+_IN_THIRD: Final = 0.08
+_OF_PROBABILITY: Final = 0.05
+_CUT_SHORT: Final = 0.05
+
+_predicted_of, _weight_of = itemgetter(0), itemgetter(2)
+
+Entry: TypeAlias = tuple[float, float, int]
+"""(what was predicted, what became of it, weight)."""
+
+
+class Outcomes:
+    """The latest 500 predictions, and what became of them."""
+
+    __slots__ = ("_entries", "_number", "_total", "_weight")
+
+    def __init__(self, entries: Iterable[Sequence[float]] = ()) -> None:
+        self._entries: list[Entry] = []  # from the place of number % JUDGED on, the oldest first
+        self._number = self._weight = 0
+        self._total = 0.0
+        for predicted, outcome, weight in entries:
+            self.add(predicted, outcome, int(weight))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, predicted: float, outcome: float, weight: int) -> None:
+        """Add one; if they are too many, the oldest goes."""
+        entry = (predicted, outcome, weight)
+        if self._number < JUDGED:
+            self._entries.append(entry)
+        else:
+            place = self._number % JUDGED
+            _, old, its_weight = self._entries[place]
+            self._entries[place] = entry
+            self._total -= old * its_weight
+            self._weight -= its_weight
+        self._number += 1
+        self._total += outcome * weight
+        self._weight += weight
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of what became of them; None before the first."""
+        return self._total / self._weight if self._weight else None
+
+    def entries(self) -> list[Entry]:
+        """Return them, the oldest first; on any thread."""
+        found, oldest = list(self._entries), self._number % JUDGED
+        return found[oldest:] + found[:oldest] if len(found) == JUDGED else found
+
+
+def thirds(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+    """Return the lowest, the middle and the highest third of predictions."""
+    ordered, number = sorted(entries, key=_predicted_of), len(entries)
+    return [ordered[number * part // 3 : number * (part + 1) // 3] for part in range(3)]
+
+
+def means(entries: Sequence[Entry]) -> tuple[float, float]:
+    """Return the means of what was predicted and of what became of it; there is at least one entry."""
+    predicted, outcomes, weights = zip(*entries, strict=True)
+    total = sum(weights)
+    return sum(map(mul, predicted, weights)) / total, sum(map(mul, outcomes, weights)) / total
+
+
+def why_not_covered(entries: Sequence[Entry], since: int, cut_short: float) -> str:
+    """Return why bounds are not calibrated; empty if they are.
+
+    A value that is just its bound is on either side of it: that of a constant is the constant.
+
+    Args:
+        entries: (prediction, whether its bound covered the value, weight).
+        since: records since the latest drift.
+        cut_short: the share of the latest attempts that were.
+    """
+    if min(since, len(entries)) < LICENSED:
+        return f"{min(since, len(entries))} of {LICENSED} records since the latest change"
+    if cut_short > _CUT_SHORT:
+        return f"{cut_short:.0%} were cut short, {_CUT_SHORT:.0%} may be"
+    lowest, middle, highest = thirds(entries)
+    for name, part, tolerance in (
+        ("all", entries, _IN_ALL),
+        ("the lowest third", lowest, _IN_THIRD),
+        ("the middle third", middle, _IN_THIRD),
+        ("the highest third", highest, _IN_THIRD),
+    ):
+        total = sum(map(_weight_of, part))
+        not_below = [entry for entry in part if entry[1] != 1.0]
+        least = 1.0 - sum(map(_weight_of, not_below)) / total
+        most = 1.0 - sum([weight for _, covered, weight in not_below if not covered]) / total
+        if not least - tolerance <= COVERED <= most + tolerance:
+            return f"of {name}, {most:.1%} stayed below p95"
+    return ""
+
+
+def why_not_probable(entries: Sequence[Entry]) -> str:
+    """Return why probabilities are not calibrated; empty if they are."""
+    if len(entries) < LICENSED:
+        return f"{len(entries)} of {LICENSED} records"
+    for name, part in zip(("lowest", "middle", "highest"), thirds(entries), strict=True):
+        said, seen = means(part)
+        if abs(said - seen) > _OF_PROBABILITY:
+            return f"in the {name} third, {said:.1%} were expected and {seen:.1%} seen"
+    return ""
+
+
+@attrs.frozen
+class CalibrationRow:
+    """How right the predictions of one operation were.
+
+    Attributes:
+        operation: its name.
+        target: what is predicted: `run`, `memory`, `failing` or `late`.
+        n: attempts that were learned from.
+        coverage: of the latest 500, the share that stayed below their p95, where one that is just its p95 counts as
+            0.95; of probabilities, the observed share.
+        thirds: the same of the lowest, the middle and the highest third of the predicted values.
+        predicted: of probabilities, the mean of what was predicted in each of these thirds; else empty.
+        calibrated: whether rules may act by it.
+        why: why it is not calibrated; empty if it is.
+        estimator: what answers: `cells`, `line`, or the class of one's own.
+        losses: {estimator: its pinball loss at p50 over the latest 500, of logs}.
+        shares: of failing, {class of error: the probability that a call fails with it}.
+        cut_short: the share of the latest 500 that others have ended, which are not learned.
+        drifts: how often its durations have changed all at once.
+        since_drift: attempts since the latest of these.
+    """
+
+    operation: str
+    target: str
+    n: int
+    coverage: float | None
+    thirds: tuple[float, ...]
+    predicted: tuple[float, ...]
+    calibrated: bool
+    why: str = ""
+    estimator: str = ""
+    losses: dict[str, float] = attrs.field(factory=dict)
+    shares: dict[str, float] = attrs.field(factory=dict)
+    cut_short: float = 0.0
+    drifts: int = 0
+    since_drift: int = 0

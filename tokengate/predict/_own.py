@@ -1,0 +1,95 @@
+"""Estimators of the user, which may raise, be slow, or answer nonsense."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from tokengate.predict._point import Answer, Point, log_of
+from tokengate.predict._sample import Estimator, Sample, Target
+
+SLOW: Final = 0.001
+"""Seconds that a call may take."""
+STRIKES: Final = 3
+"""Calls that raise or are slow until it is switched off."""
+
+_FORGIVEN: Final = (
+    100  # calls in time after which slow ones are forgotten: any thread may have to wait once for the GIL
+)
+
+
+class Own:
+    """An estimator of the user, for all operations.
+
+    Attributes:
+        name: of its class.
+        target: what it estimates.
+        off: why it is switched off; empty: it is not.
+    """
+
+    is_own = True
+
+    def __init__(self, estimator: Estimator) -> None:
+        self._estimator = estimator
+        self.name = type(estimator).__name__
+        self.target: Target = estimator.target
+        self.off = ""
+        self._raised = self._slow = self._in_time = 0
+
+    def learn(self, point: Point, log: float, _weight: int) -> bool:
+        """Have it learn; return whether it did."""
+        sample = attrs.evolve(point.sample, value=math.exp(log))
+        return self._timed(self._learn, sample) is not None
+
+    def _learn(self, sample: Sample) -> float:
+        self._estimator.learn(sample)
+        return 0.0
+
+    def predict(self, point: Point) -> float | None:
+        """Return the log of what it expects; None: it does not know, is switched off, or has failed."""
+        value = self._timed(self._predict, point.sample)
+        return None if value is None else log_of(value)
+
+    def _predict(self, sample: Sample) -> float | None:
+        value = self._estimator.predict(sample)
+        if value is not None and (isinstance(value, bool) or not 0 <= value < math.inf):
+            raise ValueError(f"predict() gave {value!r}, which is no finite number of seconds or bytes from 0 on")
+        return value
+
+    def explained(self, point: Point) -> Answer | None:
+        """Return the same, made from what it was given; what it did with that is not known."""
+        log = self.predict(point)
+        given = (("features", bool(point.names)), ("tags", bool(point.sample.tags)), ("operation", True))
+        basis = tuple([name for name, there in given if there])
+        return None if log is None else Answer(log, basis, dict)
+
+    def widen(self, _operation: str) -> None:
+        """Leave to it what it makes of changes."""
+
+    def _timed(self, call: Callable[[Sample], float | None], sample: Sample) -> float | None:
+        if self.off:
+            return None
+        began = time.perf_counter()
+        try:
+            found = call(sample)
+        except Exception as error:
+            self._raised += 1
+            self._strike(self._raised, f"it raised {type(error).__name__}: {error}")
+            return None
+        if (took := time.perf_counter() - began) > SLOW:
+            self._slow += 1
+            self._in_time = 0
+            self._strike(self._slow, f"it took {took * 1000:.1f} ms")
+        else:
+            self._in_time += 1
+            if self._in_time >= _FORGIVEN:
+                self._slow = 0
+        return found
+
+    def _strike(self, strikes: int, why: str) -> None:
+        if strikes >= STRIKES:
+            self.off = why

@@ -1,0 +1,158 @@
+"""Residuals: how far values were from their predictions, as logs; the bounds that follow, and drift."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
+
+KEPT: Final = 300
+"""Residuals that bounds are made from."""
+AFTER_DRIFT: Final = 25
+"""Those that are left after a drift, the newest."""
+COVERED: Final = 0.95
+"""The share of values that are to stay below their bounds."""
+GAMMA: Final = 0.01
+"""The step of adaptive conformal inference (Gibbs and Candès, 2021)."""
+SAME: Final = 1e-9
+"""Logs that are nearer than this are equal."""
+
+_LEVELS: Final = (0.9, 1.2)  # what the level is corrected to at most, so that it soon comes back
+_DELTA: Final = 0.25  # Page-Hinkley: what a mean may be off, and the sum that tells of a drift, in deviations
+_LAMBDA: Final = 25.0
+_FARTHEST: Final = 4.0  # deviations that one residual counts for at most, so that one outlier is no drift
+_NARROWEST: Final = 0.05**2  # the least variance: constant durations differ by clocks and roundings
+
+
+Residuals: TypeAlias = tuple[Sequence[float], Sequence[int] | None]
+"""(logs of value / prediction, sorted; how often each counts, or None: once). They do not change."""
+
+
+def quantile(residuals: Residuals, level: float, first: int = 0) -> float:
+    """Return the conformal quantile of those residuals from a position on, which is below their number.
+
+    Args:
+        residuals: at least one.
+        level: the share of coming values that are to stay below it; with too few residuals for it, the largest is
+            returned.
+        first: the position.
+    """
+    values, weights = residuals
+    number = len(values) - first
+    if weights is None:
+        rank = math.ceil(level * (number + 1) - SAME)
+        return values[first + (1 if rank < 1 else number if rank > number else rank) - 1]
+    total = sum(weights[first:])
+    above = total - level * total * (number + 1) / number + SAME  # the weight that may be above it
+    for position in range(len(values) - 1, first, -1):
+        above -= weights[position]
+        if above < 0:
+            return values[position]
+    return values[first]
+
+
+def share_above(residuals: Residuals, limit: float) -> float:
+    """Return the share of residuals, of which there is one at least, that is above a limit."""
+    values, weights = residuals
+    first = bisect_right(values, limit)
+    return 1 - first / len(values) if weights is None else sum(weights[first:]) / sum(weights)
+
+
+NONE: Final[Residuals] = ((), None)
+
+
+class Window:
+    """The newest residuals.
+
+    Attributes:
+        newest: (residual, weight), the oldest first.
+        known: the same sorted. It is replaced as a whole, so any thread may read it.
+    """
+
+    __slots__ = ("_squares", "_total", "_weight", "known", "newest")
+
+    def __init__(self, newest: Iterable[tuple[float, int]] = ()) -> None:
+        self.newest: deque[tuple[float, int]] = deque()
+        self.known: Residuals = NONE
+        self._total = self._squares = 0.0
+        self._weight = 0
+        for residual, weight in newest:
+            self.add(residual, weight)
+
+    def add(self, residual: float, weight: int) -> None:
+        """Add a residual; if they are too many, the oldest goes."""
+        newest, (known, weights) = self.newest, self.known
+        values = list(known)
+        uneven = list(weights or [1] * len(values)) if weights is not None or weight != 1 else None
+        newest.append((residual, weight))
+        if len(newest) > KEPT:
+            old, its_weight = newest.popleft()
+            position = bisect_left(values, old)
+            if uneven is not None:
+                while uneven[position] != its_weight:
+                    position += 1
+                del uneven[position]
+            del values[position]
+            self._total -= old
+            self._squares -= old * old
+            self._weight -= its_weight
+        self._total += residual
+        self._squares += residual * residual
+        self._weight += weight
+        position = bisect_right(values, residual)
+        values.insert(position, residual)
+        if uneven is not None:
+            uneven.insert(position, weight)
+        self.known = (values, None if self._weight == len(values) else uneven)
+
+    def relative(self, weight: int) -> float:
+        """Return a weight as a multiple of the mean one."""
+        return weight * len(self.newest) / self._weight if self._weight else 1.0
+
+    def deviations(self, residual: float) -> float:
+        """Return how many standard deviations a residual is above the mean; 0 while too few are known."""
+        number = len(self.newest)
+        if number < AFTER_DRIFT:
+            return 0.0
+        mean = self._total / number
+        variance = self._squares / number - mean * mean
+        off = (residual - mean) / math.sqrt(variance if variance > _NARROWEST else _NARROWEST)
+        return _FARTHEST if off > _FARTHEST else -_FARTHEST if off < -_FARTHEST else off
+
+
+def corrected(level: float, covered: float, weight: float) -> float:
+    """Return the level of the next bound, by adaptive conformal inference.
+
+    Args:
+        level: of the bound before.
+        covered: 1 if the value was below it, 0 if it was above, and the share that is wanted if it was just there.
+        weight: of the value, as a multiple of the mean one.
+    """
+    level += GAMMA * weight * (COVERED - covered)
+    return _LEVELS[0] if level < _LEVELS[0] else _LEVELS[1] if level > _LEVELS[1] else level
+
+
+class Drift:
+    """The test of Page and Hinkley, both ways.
+
+    Attributes:
+        up: the sum of what values were above the mean.
+        down: the sum of what they were below it.
+    """
+
+    __slots__ = ("down", "up")
+
+    def __init__(self, up: float = 0.0, down: float = 0.0) -> None:
+        self.up = up
+        self.down = down
+
+    def add(self, deviations: float) -> bool:
+        """Tell whether values have changed all at once, given one more."""
+        self.up = max(0.0, self.up + deviations - _DELTA)
+        self.down = max(0.0, self.down - deviations - _DELTA)
+        if max(self.up, self.down) <= _LAMBDA:
+            return False
+        self.up = self.down = 0.0
+        return True
