@@ -190,6 +190,8 @@ class Engine:
         target = rule.action.target(token, rule.terms)
         if any(act.target.name == target.name and act.action.verb == rule.action.verb for act in self._active.values()):
             return  # another rule has set the same value: this one waits until that is undone
+        if now < one.rests.get(target.name, now):
+            return
         mode = one.in_force(self.cap)
         if mode != "observe" and self._host.is_frozen():
             self._refuse(token, one, target, "interventions of rules are frozen: 'tokengate unfreeze' ends that", now)
@@ -271,7 +273,7 @@ class Engine:
 
     def _refuse(self, token: Token[Any], one: RuleState, target: Target, why: str, now: float) -> None:
         """Record that a rule may not act, once for all tokens of a minute to which the same happens."""
-        one.counts["refused"] += 1
+        one.count("refused", self.cap)
         known, kind = one.refused, why.partition(":")[0]
         if known is not None and known.why.startswith(kind) and self._host.utc(now) - known.at < _MINUTE:
             one.refusals += 1
@@ -299,6 +301,8 @@ class Engine:
             await self._host.keep(made.uid, None)
         elif not action.can_be_undone:
             self._end(made, "done", why)
+            if not action.is_of_token:
+                one.rests[made.target.name] = now + one.rule.lasts
         else:
             made.set, made.why, made.ends = action.values(made.target), why, now + one.rule.lasts
             if is_kept:
@@ -479,7 +483,7 @@ class Engine:
     def _note(self, made: Intervention, token: Token[Any] | None) -> None:
         one = self.state_of(made.rule)
         if one is not None:
-            one.counts[made.state] += 1
+            one.count(made.state, self.cap)
         self._tell(made, token)
 
     def _tell(self, made: Intervention, token: Token[Any] | None) -> None:

@@ -80,10 +80,11 @@ class RuleState:
         matched: {token id: since when it has matched}.
         missed: {number of an intervention: since when its token has not matched}.
         once: ids of the tokens that it has decided about for good.
+        rests: {name of a target: until when nothing more is done to it}, of what several tokens share.
         refused: the latest intervention that was refused by a budget or the freeze; it stands for all that follow.
         refusals: how many it stands for.
         groups: what became of tokens that it acted on, and of those that it left alone.
-        counts: {state: interventions}.
+        done: {(its mode, state): interventions}.
         stopped: the time of the look in which it was refused, and so looks at no more tokens.
         meant: tokens that match now, as of the latest look at all of them.
         counting: those of the look that is under way.
@@ -97,10 +98,11 @@ class RuleState:
         self.matched: dict[int, float] = {}
         self.missed: dict[int, float] = {}
         self.once: set[int] = set()
+        self.rests: dict[str, float] = {}
         self.refused: Intervention | None = None
         self.refusals = 0
         self.groups: Mapping[str, Group] = {"act": Group(), "hold back": Group()}
-        self.counts: Counter[str] = Counter()
+        self.done: Counter[tuple[Mode, str]] = Counter()
         self.stopped: float | None = None
         self.meant = self.counting = 0
 
@@ -109,6 +111,18 @@ class RuleState:
         for gone in [id for id in self.matched if id not in live]:
             del self.matched[gone]
         self.once = {id for id in self.once if id in live}
+
+    def count(self, state: str, cap: Mode) -> None:
+        """Count what it did, or would have done, in the mode that it has below a cap for all rules."""
+        self.done[self.in_force(cap), state] += 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return {state: interventions}."""
+        found: Counter[str] = Counter()
+        for (_, state), number in list(self.done.items()):
+            found[state] += number
+        return dict(found)
 
     def in_force(self, cap: Mode) -> Mode:
         """Return its mode, below a cap for all rules."""

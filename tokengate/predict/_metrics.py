@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tokengate.control._safe_text import plain
 from tokengate.control.stream._collector import OPERATIONS, OTHER
-from tokengate.predict._kinds import CalibrationRow
+from tokengate.predict._outcomes import CalibrationRow
+from tokengate.predict._rule import Mode
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -18,7 +19,7 @@ _RULES: Final = 50  # that have series of their own
 
 
 def families(
-    core: Any, rows: Iterable[CalibrationRow], counts: Iterable[tuple[str, Mapping[tuple[str, str], int]]]
+    core: Any, rows: Iterable[CalibrationRow], counts: Iterable[tuple[str, Mapping[tuple[Mode, str], int]]]
 ) -> Iterator[Metric]:
     """Yield the metrics.
 

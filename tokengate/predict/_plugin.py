@@ -35,12 +35,14 @@ from tokengate.predict._engine import Engine
 from tokengate.predict._forecast import Forecasts
 from tokengate.predict._intervention import RuleState
 from tokengate.predict._kept import Kept
-from tokengate.predict._kinds import CalibrationRow, InterventionRow
+from tokengate.predict._kinds import InterventionRow
 from tokengate.predict._kinds import Interventions as _Interventions
 from tokengate.predict._leaks import LeakWatch
 from tokengate.predict._learner import Learner
+from tokengate.predict._metrics import families
 from tokengate.predict._model_files import read_models, write_models
 from tokengate.predict._models import Models
+from tokengate.predict._outcomes import CalibrationRow
 from tokengate.predict._retry_loops import RetryLoops
 from tokengate.predict._rule import MODES, Budget, Mode, Rule
 from tokengate.predict._rules_file import RULES
@@ -153,11 +155,16 @@ class Predict(Plugin):
         self._saved_at = self._told_at = time.monotonic()
         self._reverts = False
         telemetry.watch_memory(self._note_memory)
+        telemetry.add_metrics(self._metrics)
         gate._stream.attach(self._learner if not self._estimators else _queued(self._learner, self._forecasts))
         system.predictor = self._forecasts
         self._forecasts.at_submit = self._ask_at_submit
         system.add_intake(self._forecasts.note)
         return _Listener(self)
+
+    def _metrics(self, core: Any) -> Iterable[Any]:
+        done = [(one.rule.name, dict(one.done)) for one in self._open.states]
+        return families(core, self._models.calibration(), done)
 
     def child(self, gate: Any, /) -> ChildSpec:
         """Return the spec of what looks at tokens for rules."""

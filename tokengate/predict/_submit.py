@@ -79,7 +79,7 @@ class SubmitRules:
             if does == "act" and not self._host.may_steer(token):
                 does = "refuse"
             self._told[rule.name, does] += 1
-            one.counts[_STATES[does]] += 1
+            one.count(_STATES[does], engine.cap)
             if does == "act":
                 self._change(token, one, now)
         if does in ("act", "hold back"):

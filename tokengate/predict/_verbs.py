@@ -12,7 +12,6 @@ from tokengate.predict._action import FREE
 from tokengate.predict._engine import Engine
 from tokengate.predict._intervention import Intervention, RuleState
 from tokengate.predict._kinds import (
-    CalibrationRow,
     Calibrations,
     InterventionDetails,
     InterventionRow,
@@ -24,6 +23,7 @@ from tokengate.predict._kinds import (
     UndoIntervention,
 )
 from tokengate.predict._models import Models
+from tokengate.predict._outcomes import CalibrationRow
 
 
 class PredictVerbs:
@@ -82,7 +82,7 @@ class PredictVerbs:
             rule.lasts,
             "" if rule.action.verb in FREE else str(rule.limit),
             rule.at_submit,
-            dict(one.counts),
+            one.counts,
             str(one.groups["act"]),
             str(one.groups["hold back"]),
         )

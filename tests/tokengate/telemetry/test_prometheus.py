@@ -20,7 +20,7 @@ from tiers import in_ci
 from tokengate import CpuActor, Gate, token
 from tokengate.control.stream._collector import Tally
 from tokengate.control.stream._record import FINISHED, Batch, More
-from tokengate.predict._metrics import families
+from tokengate.predict import Predict
 from tokengate.telemetry import Prometheus, Telemetry
 from tokengate.telemetry._figures import Figures
 from tokengate.telemetry._prometheus import MOST, MetricCollector
@@ -146,8 +146,7 @@ def test_dynamic_children_are_called_by_their_class(until: Until) -> None:
 
 def test_every_metric_in_dashboard_and_rules_is_in_a_scrape(until: Until) -> None:
     """Case 18: by name, with the suffix that a histogram or a counter gives it."""
-    with Gate("scraped", plugins=[telemetry := Telemetry()], control_socket=False):
-        telemetry.add_metrics(lambda core: families(core, (), ()))
+    with Gate("scraped", plugins=[telemetry := Telemetry(), Predict()], control_socket=False):
         resize.submit(1).result(60)
         until(lambda: "tokengate_run_seconds_count{" in telemetry.metrics())
         text = telemetry.metrics()
