@@ -23,13 +23,13 @@ from tokengate.predict._outlook import Outlook, Spread
 from tokengate.predict._residuals import Residuals
 from tokengate.predict._sample import Attempt
 
-SPREAD = Residuals(tuple(math.log(0.1 + number / 50) for number in range(100)))
+SPREAD: Residuals = (tuple(math.log(0.1 + number / 50) for number in range(100)), None)
 """Residuals of values between a tenth and twice of what is expected."""
 
 
 def spread(p50: float) -> Spread:
     """Return one whose p95 is twice its p50."""
-    return Spread(p50, p50, 2 * p50, SPREAD, 0.95, Residuals())
+    return Spread(p50, p50, 2 * p50, SPREAD, 0.95, ((), None))
 
 
 class FixedModels:
@@ -152,6 +152,7 @@ def foreseeing(
     run: Mapping[str, float] | None = None,
     plugins: tuple[Plugin, ...] = (),
     config: Path | None = None,
+    processes: int | None = None,
     **options: Any,
 ) -> Iterator[Foreseeing]:
     """Open a gate with rules and with fixed predictions.
@@ -162,14 +163,17 @@ def foreseeing(
         run: {operation: seconds that its tokens run at p50}.
         plugins: others that it has.
         config: its file.
+        processes: how many child processes it keeps.
         options: of `Predict`.
     """
     models, clock = FixedModels(), Clock()
     models.run |= run or {}
     monkeypatch.setattr("tokengate.predict._plugin.Models", models)
+    monkeypatch.setattr("tokengate.predict._plugin.read_models", lambda *_args: ())
+    monkeypatch.setattr("tokengate.predict._plugin.write_models", lambda *_args: None)
     monkeypatch.setattr("tokengate.predict._actor._SECONDS", 1e6)
     predict = Predict(rules=rules, **{"budget": "1000/min, 100%", **options})
-    gate = Gate("seer", plugins=[predict, *plugins], config=config, threads=2)
+    gate = Gate("seer", plugins=[predict, *plugins], config=config, threads=2, processes=processes)
     gate._system.clock = clock
     with gate:
         yield Foreseeing(gate, predict, models, clock)

@@ -28,6 +28,9 @@ VERBS: Final = (
 FREE: Final = ("renice", "retag", "estimate")
 """Those that need no budget: they end nothing and hold nothing up for good."""
 
+RECYCLE: Final = "recycle"
+"""The verb that is done as soon as nothing runs there, so that it touches no token."""
+
 ENDING: Final = ("terminate", "compensate")
 """Those that a rule does by itself only if it is `unattended`, and `process:interventions` has the right."""
 

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from actors import Guard
-from tokengate.predict._action import ENDING, FREE
+from tokengate.predict._action import ENDING, FREE, RECYCLE
 from tokengate.predict._rule import MODES, Budget, Mode, Rule
 
 Word: TypeAlias = Literal["observe", "propose", "act", "hold back", "refuse"]
@@ -149,7 +149,8 @@ def decide(rule: Rule, mode: Mode, case: Case, of_rule: Spent, of_gate: Spent, n
         return Verdict("observe")
     why = "" if mode == "propose" else _why_not_alone(rule, case)
     acts = mode == "act" and not why
-    if acts and 2 * (case.touched + 1) > case.live:
+    touches = acts and verb != RECYCLE  # which is done once nothing runs there
+    if touches and 2 * (case.touched + 1) > case.live:
         return Verdict(
             "refuse",
             f"{case.touched} of {case.live} live tokens of its operation are under interventions, half is the most",
@@ -161,7 +162,7 @@ def decide(rule: Rule, mode: Mode, case: Case, of_rule: Spent, of_gate: Spent, n
                 why = f"the budget of {whose} is spent: {budget.targets:g} targets a minute"
                 return Verdict("refuse", why, of_budget=True)
             most = budget.most(case.running)
-            if acts and case.begun and held + 1 > most:
+            if touches and case.begun and held + 1 > most:
                 share = f"{budget.share * 100:g} % of {case.running} running tokens is {most}"
                 why = f"the budget of {whose} is spent: {held} are under interventions, and {share}"
                 return Verdict("refuse", why, of_budget=True)

@@ -271,11 +271,11 @@ NO_TAGS: Final[Mapping[str, str]] = {}
 
 def _part(found: Prediction | None, target: str, quantile: str) -> float | None:
     spread: Quantiles | None = None if found is None else getattr(found, target)
-    return None if spread is None else getattr(spread, quantile)  # type: ignore[no-any-return]
+    return None if spread is None else getattr(spread, quantile)
 
 
 def _probability(found: Prediction | None, name: str) -> float | None:
-    return None if found is None else getattr(found, name)  # type: ignore[no-any-return]
+    return None if found is None else getattr(found, name)
 
 
 def _elapsed(token: Token[Any], now: float) -> float | None:

@@ -106,7 +106,7 @@ class Watching:
     def _memory(self, worker: Worker) -> int | None:
         now = time.monotonic()
         read_at, size = self._sizes.get(worker, (0.0, None))
-        if now - read_at < _READ_AFTER:
+        if now - read_at < _READ_AFTER and self.on_memory is None:
             return size
         file = self._files.get(worker)
         if file is None:

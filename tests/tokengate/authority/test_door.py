@@ -37,6 +37,7 @@ from tokengate.control.messages import RIGHTS, VERBS, Change, Message, Stream, v
 from tokengate.control.transport._client import ControlClient
 from tokengate.errors import UnknownActor
 from tokengate.history import History
+from tokengate.predict import Predict
 from tokengate.policy._policies import policies_in
 
 Open = Callable[..., Gate]
@@ -159,7 +160,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[Message[Any]]:
 @pytest.fixture
 def closed(open_gate: Open, answered: list[Message[Any]], doors: Callable[[], Door], tmp_path: Path) -> Gate:
     """A gate with work and history, in which no caller has a right for any verb."""
-    gate = open_gate(NOTHING + POLICIES, plugins=[History(tmp_path / "history")])
+    gate = open_gate(NOTHING + POLICIES, plugins=[History(tmp_path / "history"), Predict()])
     gate.spawn(Mailer, name="mailer")
     charging, sending = doors(), doors()
     charge.with_options(tags={"tenant": "acme"}).submit(charging)

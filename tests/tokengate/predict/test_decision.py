@@ -67,10 +67,11 @@ def test_ending_by_itself_needs_unattended_and_the_grant(do: str, unattended: bo
 
 @pytest.mark.parametrize("do", ["pause", "renice 1"])
 def test_at_most_half_of_an_operations_live_tokens_are_touched(do: str) -> None:
-    """Also by verbs without a budget."""
+    """Also by verbs without a budget; a process is recycled once nothing runs there, which touches none."""
     assert verdict(do, live=5, touched=1).do == "act"
     assert verdict(do, live=5, touched=2).do == "refuse"
     assert verdict(do, live=1).do == "refuse"
+    assert verdict("recycle", live=1).do == "act"
 
 
 def test_a_budget_is_for_a_minute_and_for_the_rule_and_the_gate() -> None:

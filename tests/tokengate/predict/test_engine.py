@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from gated_code import LIMIT
-from people import ANN, CARA
+from people import ANN, CARA, grant
 from predictions import Foreseeing
+from tiers import in_ci
 
 from actors import Limits, Token, TokenState
 from tokengate import CpuActor, token
@@ -569,3 +573,70 @@ def test_an_actor_is_suspended_once_for_all_its_messages(open_gate: Open, opened
         opened.set()
         for one in tokens:
             one.result(LIMIT)
+
+
+# What ends tokens
+
+
+def test_preempt_begins_a_token_anew_once_and_cannot_be_undone(open_gate: Open, opened: threading.Event) -> None:
+    """The next attempt is not preempted, whatever it takes."""
+    with open_gate(rule("preempt"), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened)
+        seen.look(5)
+        while one.attempt == 1 or one.started_at is None:
+            assert not one.done()
+        seen.look(5)
+
+        assert seen.states(one) == ["done"]
+        assert one.attempt == 2
+        with pytest.raises(BadRequest, match="nothing to undo"):
+            seen.gate.control.ask(undo_of(1))
+        opened.set()
+        assert one.result(LIMIT) == "done"
+
+
+@pytest.mark.parametrize("may_end", [True, False])
+def test_terminate_by_itself_needs_a_grant(may_end: bool, open_gate: Open, opened: threading.Event) -> None:
+    """Without it, a person decides."""
+    with open_gate(rule("terminate", unattended=True), run={"render": 1.0}) as seen:
+        if may_end:
+            rights = frozenset({"view", "operate", "terminate"})
+            rules = attrs.evolve(grant(rights=rights), principals=frozenset({"process:interventions"}))
+            seen.people.grants(grant(CARA), rules)
+        one, _ = running(2, opened)
+        seen.look(5)
+
+        assert seen.states(one) == ["done" if may_end else "proposed"]
+        if may_end:
+            assert one.state is TokenState.TERMINATED
+            assert "rule long" in str(one.exception())
+        else:
+            seen.people[CARA].apply(seen.all[0].proposal, reason="it hangs")
+            assert isinstance(one.exception(LIMIT), Exception)
+
+
+_kept: list[bytes] = []
+
+
+@token(affinity="process")
+def leaks(size: int, seconds: float = 0.0) -> int:
+    _kept.append(bytes(range(256)) * (size // 256))
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@in_ci
+def test_a_process_whose_memory_grows_is_recycled_and_told(open_gate: Open) -> None:
+    """By a rule on `leak=confirmed`, while a token runs there; the next tokens run in another process."""
+    wanted = rule("recycle", select="operation=leaks,leak=confirmed")
+    with open_gate(wanted, processes=1) as seen, seen.gate.control.watch(kinds=("model.leak",)) as feed:
+        pids = [leaks.submit(65_536).result(LIMIT) for _ in range(230)]
+        assert next(iter(feed)).kind == "model.leak"
+        last = leaks.submit(65_536, 0.5)
+        while not seen.states():
+            assert not last.done()
+            seen.look(1)
+
+        assert seen.states() == ["done"]
+        assert last.result(LIMIT) == pids[-1]
+        assert leaks.submit(65_536).result(LIMIT) != pids[-1]
