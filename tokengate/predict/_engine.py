@@ -100,11 +100,13 @@ class Engine:
 
     Attributes:
         states: the rules in force, the most careful verb first.
+        at_submit: those that are asked when a token is submitted.
         interventions: {number: intervention}, the latest, and all that are not over.
     """
 
     def __init__(self, host: Host, forecasts: Forecasts, cap: Mode, budget: Budget) -> None:
         self.states: tuple[RuleState, ...] = ()
+        self.at_submit: tuple[RuleState, ...] = ()
         self.interventions: dict[int, Intervention] = {}
         self.cap: Mode = cap
         self.spent = Spent(budget)
@@ -128,6 +130,7 @@ class Engine:
             known = before.get(rule.name)
             states.append(known if known is not None and known.rule == rule else RuleState(rule))
         self.states = tuple(sorted(states, key=lambda one: one.rule.action.rank))
+        self.at_submit = tuple(one for one in self.states if one.rule.at_submit)
 
     def state_of(self, name: str) -> RuleState | None:
         """Return the rule with a name that is in force."""
@@ -173,7 +176,7 @@ class Engine:
         chosen = None
         for one in states:
             rule = one.rule
-            if rule.operations not in (None, token.operation):
+            if rule.operation not in (None, token.operation):
                 continue
             if not rule.selector.matches(token, now):
                 one.matched.pop(token.id, None)

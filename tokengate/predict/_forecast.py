@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from tokengate.predict._models import Models
 from tokengate.predict._outlook import Outlook
 from tokengate.predict._retry_loops import RetryLoops
 from tokengate.predict._sample import Sample
+
+_logger = logging.getLogger("tokengate.predict")
 
 _UNASKED: Final = object()
 _WANTED: Final = object()  # an estimator of the user is being asked, on the thread that learns
@@ -91,6 +94,7 @@ class Forecasts:
         self._extractors: WeakKeyDictionary[Any, Extractor] = WeakKeyDictionary()
         self._making = threading.Lock()
         self.at_submit: Callable[[Token[Any]], object] | None = None  # asks the rules that need no look
+        self.failed = ""  # the class of the error that the models have raised; empty: they have not
         self.wanted: deque[tuple[Token[Any], Forecast]] = deque(maxlen=_WAITING)
 
     # At submit, in the thread of the sender
@@ -128,7 +132,17 @@ class Forecasts:
         while self.wanted:
             token, forecast = self.wanted.popleft()
             if forecast.outlook is _WANTED and not token.done():
-                forecast.outlook = self._models.outlook(self.sample(token))
+                forecast.outlook = self._asked(self.sample(token), own=True)
+
+    def _asked(self, sample: Sample, *, own: bool) -> Outlook | None:
+        """Return what the models say of a call; None, too, if they raise, which health says then."""
+        try:
+            return self._models.outlook(sample, own=own)
+        except Exception as error:
+            if not self.failed:
+                _logger.exception("'%s' could not be predicted; tokens go on without it", sample.operation)
+            self.failed = type(error).__name__
+            return None
 
     def _want(self, token: Token[Any], forecast: Forecast) -> None:
         """Have the estimators of the user asked about a token."""
@@ -165,7 +179,7 @@ class Forecasts:
         if forecast.outlook is _WANTED and not own:
             return None
         if forecast.outlook is _UNASKED or forecast.outlook is _WANTED:
-            forecast.outlook = self._models.outlook(self.sample(token), own=own)
+            forecast.outlook = self._asked(self.sample(token), own=own)
         found: Outlook | None = forecast.outlook
         return found
 
@@ -188,7 +202,7 @@ class Forecasts:
         tags: Mapping[str, str],
     ) -> Prediction | None:
         features = self._extractor(place, operation).of(args, kwargs)
-        outlook = self._models.outlook(Sample(operation, place.affinity, priority, self.chosen(tags), features))
+        outlook = self._asked(Sample(operation, place.affinity, priority, self.chosen(tags), features), own=True)
         return None if outlook is None else outlook.at(None, None)
 
     def _prediction(self, token: Token[Any], now: float | None, outlook: Outlook | None) -> Prediction | None:

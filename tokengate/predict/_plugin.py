@@ -187,6 +187,8 @@ class Predict(Plugin):
             why = f"prediction hangs: an estimator has not returned for {self._system.clock() - busy:.0f} s"
         elif learner.failed:
             why = f"prediction cannot learn: {learner.failed}"
+        elif self._forecasts.failed:
+            why = f"prediction fails: {self._forecasts.failed}; see the log of the gate"
         elif self.failed:
             why = f"rules cannot be looked at: {self.failed}"
         return (HealthPart("predict", "degraded" if why else "ok", why=why),)

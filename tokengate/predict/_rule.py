@@ -12,7 +12,7 @@ from actors import TokenGateError
 from tokengate._exceptions import BadPolicy
 from tokengate.control._units import seconds_in
 from tokengate.control.inspection._selector import Selector, Term, parse, quoted
-from tokengate.predict._action import Action, action_of
+from tokengate.predict._action import FREE, Action, action_of
 
 Mode: TypeAlias = Literal["observe", "propose", "act"]
 
@@ -100,6 +100,10 @@ class Rule:
         budget: targets a minute and the share of running tokens, such as `5/min, 10%`; `renice`, `retag` and `estimate`
             have none.
         unattended: whether it ends tokens, or has them compensated, without a person.
+        selector, action, limit: the select, do and budget as they were read.
+        uses: the predictions that must be calibrated before it acts.
+        operation: the one whose tokens it is for; None: those of several.
+        at_submit: whether it is asked when a token is submitted, before that is queued.
 
     Raises:
         BadPolicy: a value cannot work; it names the field, the value and the remedy.
@@ -117,6 +121,9 @@ class Rule:
     selector: Selector = attrs.field(init=False, eq=False, repr=False)
     action: Action = attrs.field(init=False, eq=False, repr=False)
     limit: Budget = attrs.field(init=False, eq=False, repr=False)
+    uses: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
+    operation: str | None = attrs.field(init=False, eq=False, repr=False)
+    at_submit: bool = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         def wrong(field: str, value: object, remedy: str) -> BadPolicy:
@@ -146,7 +153,11 @@ class Rule:
         if not self.expires:
             raise wrong("expires", self.expires, "write a time above 0, such as '10m'")
         put("limit", Budget.of(self.budget, owner))
-        verb = self.action.verb
+        verb, parts = self.action.verb, [part for part in self.selector.parts if not part.is_tag]
+        put("uses", frozenset(TARGETS[part.name] for part in parts if part.name in TARGETS))
+        put("operation", next((part.value for part in parts if part.name == "operation" and part.is_exact), None))
+        known = all(part.name in _KNOWN_AT_SUBMIT for part in parts)
+        put("at_submit", known and not self.for_ and verb in FREE)
         if verb == "throttle" and not self.terms:
             remedy = "a throttle needs a term about operation, actor, affinity, priority or a tag"
             raise wrong("select", self.select, remedy)
@@ -167,22 +178,6 @@ class Rule:
     def lasts(self) -> float:
         """Seconds after which what was done is undone."""
         return cast("float", self.expires)
-
-    @property
-    def uses(self) -> frozenset[str]:
-        """The predictions that must be calibrated before it acts."""
-        return frozenset(TARGETS[part.name] for part in self.selector.parts if not part.is_tag and part.name in TARGETS)
-
-    @property
-    def operations(self) -> str | None:
-        """The operation whose tokens it is for; None: those of several."""
-        return next((one.value for one in self.selector.parts if one.name == "operation" and one.is_exact), None)
-
-    @property
-    def at_submit(self) -> bool:
-        """Whether it is asked when a token is submitted, before that is queued."""
-        known = all(part.is_tag or part.name in _KNOWN_AT_SUBMIT for part in self.selector.parts)
-        return known and not self.for_ and self.action.verb in ("renice", "retag", "estimate")
 
     @property
     def terms(self) -> str:

@@ -57,10 +57,11 @@ class SubmitRules:
 
     def ask(self, token: Token[Any]) -> None:
         """Ask the rules about a new token; the first one that matches decides."""
-        now = self._clock()
-        for one in self._engine.states:
+        states = self._engine.at_submit
+        now = self._clock() if states else 0.0
+        for one in states:
             rule = one.rule
-            if rule.at_submit and rule.operations in (None, token.operation) and rule.selector.matches(token, now):
+            if rule.operation in (None, token.operation) and rule.selector.matches(token, now):
                 self._decide(token, one, now)
                 return
 

@@ -215,6 +215,23 @@ def test_a_predictor_that_raises_is_told_once_and_tokens_go_on(
         assert part.status == "ok"
 
 
+def test_models_that_raise_are_no_error_of_what_asks(open_gate: Open) -> None:
+    """Tokens, lists and rules go on without a prediction, and health says why."""
+    with open_gate(run={"count": 2.0}) as seen:
+
+        def fail(*_args: object, **_options: object) -> None:
+            raise RuntimeError("no")
+
+        seen.models.outlook = fail  # type: ignore[method-assign, assignment]
+        assert count.predict("abc") is None
+        one = count.submit("abc")
+        assert one.predicted is None
+        assert len(seen.gate.control.tokens("run.p95>1s")) == 0
+        assert one.result(LIMIT) == 3
+        [part] = [one for one in seen.gate.control.health().parts if one.name == "predict"]
+        assert part.why == "prediction fails: RuntimeError; see the log of the gate"
+
+
 def test_an_estimator_of_the_user_is_never_asked_on_the_system_loop(open_gate: Open, opened: threading.Event) -> None:
     """Selectors see what it says once it was asked on the thread that learns."""
     with open_gate(run={"waits": 10.0}, estimators=[Own()]) as seen:
