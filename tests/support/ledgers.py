@@ -1,11 +1,17 @@
-"""A ledger that code keeps of its own attempts, in a directory: it outlives a process that is killed."""
+"""Code of every affinity that keeps a ledger of its attempts, in a directory: it outlives a process that is killed."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import attrs
+import trio
+from gated_code import Door
+
+from tokengate import AsyncioActor, CpuActor, IoActor, ProcessActor, checkpoint, token
 
 
 @attrs.frozen
@@ -43,3 +49,82 @@ class Ledger:
         """The process of each that has begun."""
         found = (one.split(".") for one in os.listdir(self.folder) if ".begun." in one)
         return [int(pid) for _, _, pid in sorted(found, key=lambda parts: int(parts[0]))]
+
+
+def labour(ledger: Ledger, door: Door) -> int:
+    """Work until the door is open, and return the number of the attempt."""
+    number = ledger.begin()
+    try:
+        while not door.is_open:
+            checkpoint()
+        return number
+    finally:
+        ledger.end(number)
+
+
+async def labour_in_trio(ledger: Ledger, door: Door) -> int:
+    number = ledger.begin()
+    try:
+        while not door.is_open:
+            await trio.sleep(0.001)
+        return number
+    finally:
+        ledger.end(number)
+
+
+async def labour_in_asyncio(ledger: Ledger, door: Door) -> int:
+    number = ledger.begin()
+    try:
+        while not door.is_open:
+            await asyncio.sleep(0.001)
+        return number
+    finally:
+        ledger.end(number)
+
+
+CODE: dict[str, Any] = {"cpu": labour, "io": labour_in_trio, "asyncio": labour_in_asyncio, "process": labour}
+
+
+def operation(affinity: str, code: Any, **properties: Any) -> Any:
+    declare: Any = token
+    return declare(affinity=affinity, **properties)(code)
+
+
+OPERATIONS = {name: operation(name, code, idempotent=True) for name, code in CODE.items()}
+
+
+class CpuLabourer(CpuActor):
+    idempotent = True
+
+    def labour(self, ledger: Ledger, door: Door) -> int:
+        return labour(ledger, door)
+
+
+class IoLabourer(IoActor):
+    idempotent = True
+
+    async def labour(self, ledger: Ledger, door: Door) -> int:
+        return await labour_in_trio(ledger, door)
+
+
+class AsyncioLabourer(AsyncioActor):
+    idempotent = True
+
+    async def labour(self, ledger: Ledger, door: Door) -> int:
+        return await labour_in_asyncio(ledger, door)
+
+
+class ProcessLabourer(ProcessActor):
+    idempotent = ("labour",)
+
+    def labour(self, ledger: Ledger, door: Door) -> int:
+        number = ledger.begin()
+        while not door.is_open:
+            checkpoint()
+        ledger.end(number)
+        return number
+
+
+ACTORS: dict[str, Any] = {
+    "cpu": CpuLabourer, "io": IoLabourer, "asyncio": AsyncioLabourer, "process": ProcessLabourer,
+}  # fmt: skip

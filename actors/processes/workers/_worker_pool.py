@@ -269,18 +269,13 @@ class WorkerPool:
     def used(self) -> list[Worker]:
         """Return the idle workers that have run tokens."""
         with self._lock:
-            return [worker for worker in self._idle if worker.handled]
+            idle = tuple(self._idle)
+        return [worker for worker in idle if worker.handled]
 
     def replace(self, workers: Iterable[Worker]) -> list[Worker]:
         """Have workers of the pool be given no further token; return those that are idle, which are to be retired."""
         with self._lock:
-            idle: list[Worker] = []
-            for worker in workers:
-                worker.is_to_go = True
-                if worker in self._idle:
-                    self._idle.remove(worker)
-                    idle.append(worker)
-            return idle
+            return self._replace(workers)
 
     @property
     def is_short(self) -> bool:
@@ -326,6 +321,15 @@ class WorkerPool:
             return self._taken(holder)
         self._waiting.append(holder)
         return None
+
+    def _replace(self, workers: Iterable[Worker]) -> list[Worker]:
+        idle: list[Worker] = []
+        for worker in workers:
+            worker.is_to_go = True
+            if worker in self._idle:
+                self._idle.remove(worker)
+                idle.append(worker)
+        return idle
 
     def _room(self) -> int:
         return self.size + min(self._lent, MAX_WAITING) - self._busy

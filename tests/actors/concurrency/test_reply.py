@@ -149,6 +149,27 @@ def test_a_callback_that_races_the_outcome_runs_exactly_once(
         assert sorted(calls) == [1, 2]
 
 
+def test_a_callback_that_another_thread_takes_first_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two threads that run the callbacks at once run each once; what raises `IndexError` itself is logged."""
+    reply: Reply[int] = Reply()
+    ran: list[int] = []
+    reply.add_done_callback(lambda _: ran.append(1))
+
+    def faster() -> None:
+        monkeypatch.undo()
+        reply._run_callbacks()
+
+    monkeypatch.setattr("actors.concurrency._future.wake_now", faster)
+    reply._set(7)
+
+    assert ran == [1]
+    assert caplog.records == []
+    reply.add_done_callback(lambda _: [1].pop(7))
+    assert len(caplog.records) == 1
+
+
 def test_a_trio_task_can_await_a_reply_that_a_thread_sets() -> None:
     """The outcome wakes the task, whatever thread it comes from."""
     reply: Reply[int] = Reply()

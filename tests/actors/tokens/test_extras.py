@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from interleave import Stage
 
 from actors import ActorSystem
 from actors.concurrency import _future
@@ -66,3 +68,42 @@ def test_what_runs_as_extras_are_made_may_ask_for_others(system: ActorSystem, mo
 
     assert free == [True]
     assert token._extras.cancel_requested == other._extras.cancel_requested == "it was cancelled"
+
+
+@pytest.mark.parametrize("verb", ["request", "forget"])
+def test_a_request_to_end_an_attempt_overwrites_none_to_end_the_token(stage: Stage, rounds: Any, verb: str) -> None:
+    """Neither as it is noted nor as it is forgotten, whatever comes in between; each waits for its own turn."""
+    mine = "it was preempted"
+    for _ in range(rounds(100)):
+        extras, noted = Extras(), [True]
+        if verb == "forget":
+            assert extras.request_end(mine)
+
+        def cancel(extras: Extras = extras) -> None:
+            list(map(str, range(1)))  # here others may go on
+            extras.cancel_requested = "it was cancelled"
+
+        def act(extras: Extras = extras, noted: list[bool] = noted) -> None:
+            if verb == "request":
+                noted[0] = extras.request_end(mine)
+            else:
+                extras.forget_request(mine)
+
+        stage.run(cancel, act)
+
+        assert extras.cancel_requested == "it was cancelled"
+        assert verb == "request" or noted[0]
+
+
+def test_a_request_to_end_is_noted_once_and_forgotten() -> None:
+    """By its identity: an equal text of another request stays."""
+    extras, equal = Extras(), "".join(["pre", "empted"])
+    mine = "".join(["preem", "pted"])
+
+    assert extras.request_end(mine)
+    assert not extras.request_end(equal)
+    extras.forget_request(equal)
+    assert extras.cancel_requested is mine
+    extras.forget_request(mine)
+    assert extras.cancel_requested == ""
+    assert extras.request_end(equal)

@@ -59,8 +59,7 @@ async def recycle_workers(system: ActorSystem, place: Place, pid: int | None, wa
         return ActorOutcome(place.path, "unchanged", why)
     host.replace(workers)
     with trio.move_on_after(wait):
-        while _left(workers):
-            await trio.sleep(_LOOK)
+        await _until_gone(workers)
     left = _left(workers)
     if not left:
         pids = ", ".join(str(worker.pid) for worker in workers)
@@ -83,10 +82,26 @@ def _left(workers: Sequence[Worker]) -> list[Worker]:
     return [worker for worker in workers if not worker.dead]
 
 
+async def _until_gone(workers: Sequence[Worker]) -> None:
+    while _left(workers):
+        await trio.sleep(_LOOK)
+
+
 def _at_work(worker: Worker) -> str:
     running = [one for one in list(worker.inflight.values()) if one.started_at is not None]
     names = ", ".join(f"token {token.id} ({plain(token.operation)})" for token in running[:1])
     return f"process {worker.pid} runs {names}" if names else f"process {worker.pid} is about to end"
+
+
+async def _until_idle(place: ActorPlace, starts: int) -> None:
+    """Wait until no token runs at a place, which takes none any more, or another instance has been started there.
+
+    One that is being started again, after a crash, say, is waited for.
+    """
+    while place.starts == starts and not (place.closed or place.without_instance()):
+        if place.status == "running" and not (place.mailbox.active or place.drain.running()):
+            return
+        await trio.sleep(_LOOK)
 
 
 class Renewals:
@@ -134,8 +149,7 @@ class Renewals:
         starts, error = place.starts, None
         place.mailbox.suspend()  # it takes no further token before the one that it runs has ended
         try:
-            while place.starts == starts and (place.mailbox.active or place.drain.running()):
-                await trio.sleep(_LOOK)
+            await _until_idle(place, starts)
             if place.starts == starts and not place.without_instance() and not place.closed:
                 await above.ref.proxy().renew_child(place.ref)
         except TokenGateError as raised:
