@@ -69,6 +69,11 @@ class Connection:
         """Open a stream, which the caller must close."""
         return self._connected().follow(stream)
 
+    @property
+    def gate(self) -> str:
+        """The name of the gate."""
+        return self._connected().hello.gate
+
     def show(self, answer: object) -> None:
         """Print an answer: on a terminal cut to its width, unless it is wide; elsewhere whole."""
         if self.output == "json":

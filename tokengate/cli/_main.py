@@ -22,7 +22,7 @@ from tokengate.cli.commands._history import history, operations
 from tokengate.cli.commands._inventory import inventory
 from tokengate.cli.commands._mcp import mcp
 from tokengate.cli.commands._postmortem import postmortem
-from tokengate.cli.commands._predict import calibration, interventions, rules
+from tokengate.cli.commands._predict import calibration, interventions, predict, rules
 from tokengate.cli.commands._run import run
 from tokengate.cli.commands._shell import shell
 from tokengate.cli.commands._trace import trace_export
@@ -98,7 +98,7 @@ main.add(
         "Supervisors": (_inspect.tree, _inspect.children, _actors.child),
         "History": (history, operations, trace_export, postmortem),
         "Streams": (_follow.watch,),
-        "Predictions": (calibration, rules, interventions),
+        "Predictions": (calibration, rules, interventions, predict),
         "Policies": (
             *(command for kind in (POLICY, BREAKER, BUDGET, FLAG, TRANSACTION) for command in commands_of(kind)),
             _steer.retry,

@@ -17,6 +17,21 @@ def load_target(target: str) -> Gate | Callable[[Gate], Any]:
     Raises:
         UsageProblem: it does not exist, or is neither a gate nor a function.
     """
+    found = load_object(target)
+    if isinstance(found, Gate):
+        return found
+    if callable(found) and not isinstance(found, type):
+        _check_function(target, found)
+        return found
+    raise UsageProblem(f"'{target}' is {type(found).__name__}; it must be a Gate, or a function that takes one")
+
+
+def load_object(target: str) -> object:
+    """Import `module:attribute` or `file.py:attribute`.
+
+    Raises:
+        UsageProblem: it does not exist.
+    """
     where, colon, attribute = target.rpartition(":")
     if not colon or not where or not attribute:
         raise UsageProblem(f"'{target}' names no attribute; write module:attribute or file.py:attribute")
@@ -29,12 +44,7 @@ def load_target(target: str) -> Gate | Callable[[Gate], Any]:
             found = getattr(found, name)
         except AttributeError:
             raise UsageProblem(f"'{where}' has no attribute '{attribute}'") from None
-    if isinstance(found, Gate):
-        return found
-    if callable(found) and not isinstance(found, type):
-        _check_function(target, found)
-        return found
-    raise UsageProblem(f"'{target}' is {type(found).__name__}; it must be a Gate, or a function that takes one")
+    return found
 
 
 def _check_function(target: str, function: Callable[..., Any]) -> None:

@@ -8,7 +8,7 @@ import math
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -211,7 +211,7 @@ class Reader:
         rows = [one.row(operation, seconds, missing) for operation, one in found.items()]
         return tuple(sorted(rows, key=lambda row: (-row.completed - row.failed, row.name)))
 
-    def events(self, since: float | str | None = None) -> Iterator[Event]:
+    def events(self, since: float | str | None = None) -> Generator[Event]:
         """Yield all that is known of a time, nearly in order, a row at a time, however long it is.
 
         Args:

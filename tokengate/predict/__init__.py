@@ -21,6 +21,9 @@
 #   _engine.py        looks at tokens for rules, acts, and undoes
 #   _submit.py        the rules that are asked when a token is submitted
 #   _actor.py         the part of the runtime's tree that has the engine look
+#   _replay.py        predictions on history, and what they are made from, for others
+#   _backtest.py      rules on history
+#   _past.py          what stands in for tokens and their gate there
 #   _metrics.py       what Prometheus has of predictions and rules
 #   _kept.py          the file of what must be known of rules after a restart
 """Predictions of what tokens need, and rules that act by them: `Gate("shop", plugins=[Predict()])`."""

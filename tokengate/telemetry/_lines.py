@@ -56,18 +56,19 @@ def chosen(events: Iterable[Event], select: str, now: float) -> Iterator[Event]:
     """
     selector = parse(select, RECORD_FIELDS)
     return (
-        event for event in events if event.token is None or selector.all or selector.matches(_record_of(event), now)
+        event for event in events if event.token is None or selector.all or selector.matches(record_of_event(event), now)
     )
 
 
-def _record_of(event: Event) -> Any:
-    """Return the `Record` of an event of a token, for selectors; which pauses were before its run is not known."""
+def record_of_event(event: Event) -> Any:
+    """Return the `Record` of an event of a token; which pauses were before its run is not known."""
     held = event.held or 0.0
     started = None if event.run is None else event.at - event.run - held
     since = (event.at if started is None else started) - (event.wait or 0.0)
     more = More(
         error=event.error or "", reason=event.reason or "", key=event.key or "", kept=0.0 if started else held,
-        parked=held if started else 0.0, cpu=event.cpu, memory=event.memory, predicted=event.predicted,
+        parked=held if started else 0.0, steered=bool(event.steered), deadline=event.deadline, cpu=event.cpu,
+        memory=event.memory, features=event.features, predicted=event.predicted,
     )  # fmt: skip
     return Record(
         event.seq, event.kind, event.token or 0, event.operation or "", event.actor or "", event.affinity or "",

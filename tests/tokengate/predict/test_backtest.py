@@ -304,4 +304,3 @@ def test_weights_add_up_to_what_was_submitted(tmp_path: Path) -> None:
     records = [one for one in past(tmp_path) if one.kind == "token.finished"]
     assert len(records) < 2_500
     assert len(decisions) == outcomes(rows)["matched"]
-

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tokengate.history._reader import Reader
 
 _ROWS_ON_TERMINAL, _ROWS = 100, 10_000
+_AT_ONCE = 10_000  # events of an answer
 
 dir_option = click.option(
     "--dir",
@@ -149,6 +152,23 @@ def reader_of(directory: Path, told: Callable[[int], object]) -> Reader:
     if not files_in(folder):
         raise Failure(f"{directory} has no history; name the directory that History(DIRECTORY) was given")
     return Reader(folder, told)
+
+
+def events_of_gate(connection: Connection, since: str) -> Iterator[Event]:
+    """Return the events that a gate has in its history, asked for in parts, the newest first."""
+    from tokengate.history._kinds import HistoryRecords
+    from tokengate.history._reader import moment
+
+    begin = datetime.fromtimestamp(moment(since, time.time()) or 0.0, UTC).isoformat()
+    found: dict[tuple[str, int, str], Event] = {}
+    until = ""
+    while True:
+        part = connection.ask(HistoryRecords("", since=begin, until=until, limit=_AT_ONCE))
+        known = len(found)
+        found |= {(one.gate_run, one.seq, one.kind): one for one in part}
+        if len(part) < _AT_ONCE or len(found) == known:
+            return iter(sorted(found.values(), key=lambda one: one.at))
+        until = datetime.fromtimestamp(min(one.at for one in part if one.kind != LOST), UTC).isoformat()
 
 
 def _show(connection: Connection, found: Sequence[Event]) -> None:

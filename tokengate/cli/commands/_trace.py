@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
@@ -20,11 +19,9 @@ from tokengate.cli._connection import Connection
 from tokengate.cli._errors import UsageProblem, one_line_errors
 from tokengate.cli._gate_option import gate_option
 from tokengate.cli._out_file import out_option, tell
-from tokengate.cli.commands._history import dir_option, progress, reader_of
-from tokengate.control.messages import Event
+from tokengate.cli.commands._history import dir_option, events_of_gate, progress, reader_of
 from tokengate.control.rendering._cells import plain
 
-_AT_ONCE: Final = 10_000  # events of an answer
 _LONGEST: Final = 2**24  # bytes of a line
 
 
@@ -68,7 +65,7 @@ def trace_export(
                 events = reader_of(directory, opened.enter_context(progress())).events(since)
             else:
                 opened.enter_context(progress())
-                events = _of_gate(opened.enter_context(Connection(gate, "json")), since or "")
+                events = events_of_gate(opened.enter_context(Connection(gate, "json")), since or "")
             with written(out) as file:
                 summary = write_trace(chosen(events, selector, time.time()), file, lacks)
         except (OSError, ValueError) as error:
@@ -87,24 +84,6 @@ def trace_export(
     )
     for text in summary.lacks:
         tell(out, f"it lacks {plain(text)}")
-
-
-def _of_gate(connection: Connection, since: str) -> Iterator[Event]:
-    """Return the events that a gate has in its history, asked for in parts, the newest first."""
-    from tokengate.control.stream._record import LOST
-    from tokengate.history._kinds import HistoryRecords
-    from tokengate.history._reader import moment
-
-    begin = datetime.fromtimestamp(moment(since, time.time()) or 0.0, UTC).isoformat()
-    found: dict[tuple[str, int, str], Event] = {}
-    until = ""
-    while True:
-        part = connection.ask(HistoryRecords("", since=begin, until=until, limit=_AT_ONCE))
-        known = len(found)
-        found |= {(one.gate_run, one.seq, one.kind): one for one in part}
-        if len(part) < _AT_ONCE or len(found) == known:
-            return iter(sorted(found.values(), key=lambda one: one.at))
-        until = datetime.fromtimestamp(min(one.at for one in part if one.kind != LOST), UTC).isoformat()
 
 
 def _opened(source: str) -> IO[bytes]:

@@ -83,12 +83,14 @@ _Many: TypeAlias = Callable[[Sequence[Any], bool], RenderableType]  # renders ro
 # Fields of rows that are seconds, and are shown as a time.
 _DURATIONS = (
     "per", "probes_in", "wait_p95", "run_p50", "run_p95", "cpu", "backlog", "age", "idle", "made", "used", "expires",
-    "waits", "undone_in",
+    "waits", "undone_in", "took",
 )  # fmt: skip
 
 _TIMES = ("due", "last", "until", "accepted", "ended", "at")
 
-_SHARES = ("coverage", "thirds", "predicted", "cut_short")
+_SHARES = ("coverage", "thirds", "predicted", "cut_short", "worst", "succeeded")
+
+_ROUNDED = ("rate", "over", "loss", "plain")
 
 _GUARDS = {
     "force": "pause and kill need --force",
@@ -810,7 +812,7 @@ def _column(field: str, hint: object) -> Column[Any]:
             return size(value)
         if field == "owner" and value is not None:  # a number that is a name
             return str(value)
-        if field == "rate" and value is not None:
+        if field in _ROUNDED and value is not None:
             return f"{value:.2f}"
         if isinstance(value, bool):
             return yes_or_no(value)

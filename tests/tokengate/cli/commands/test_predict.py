@@ -1,9 +1,9 @@
-"""Commands about predictions, rules and interventions: `calibration`, `rules`, `interventions`."""
+"""Commands about predictions, rules and interventions: `calibration`, `rules`, `interventions`, `predict`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
-from tokengate import Gate
+from tokengate import Gate, token
 from tokengate.cli import main
 from tokengate.control.registry import Plugin
 from tokengate.errors import BadRequest
+from tokengate.history import History
 from tokengate.predict._kinds import (
     CalibrationRow,
     Calibrations,
@@ -27,6 +28,8 @@ from tokengate.predict._kinds import (
     ShowIntervention,
     UndoIntervention,
 )
+
+Until = Callable[[Callable[[], bool]], None]
 
 RULE = RuleRow(
     "big-renders", "operation=render,memory.share>0.9", "reroute process", "act", "propose",
@@ -197,3 +200,138 @@ def test_check_reads_rules(tmp_path: Path) -> None:
     assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, f"{file} has no errors")
     assert bad.exit_code == 2
     assert f"{file}:3: rule[0].select is 'run.p50>soon'; " in bad.stderr
+
+
+# --- On history -------------------------------------------------------------------------------------------------------
+
+
+@token
+def parse(size: int) -> int:
+    return size
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Path:
+    """The directory of a gate that has closed, with 80 attempts."""
+    with Gate("shop", plugins=[History(tmp_path)], control_socket=False):
+        for one in [parse.with_options(tags={"tenant": "acme"}).submit(n) for n in range(80)]:
+            one.result(60)
+    return tmp_path
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    file = tmp_path / "rules.toml"
+    file.write_text('[[rule]]\nname = "later"\nselect = "operation=parse,tenant=acme"\ndo = "renice -1"\n')
+    return file
+
+
+def on(directory: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ("predict", *arguments, "--dir", str(directory)), prog_name="tokengate")
+
+
+def test_predictions_are_evaluated_on_the_files_of_a_gate(past: Path) -> None:
+    """As a table, and as one JSON object."""
+    table = on(past, "evaluate").stdout.splitlines()
+    found = json.loads(on(past, "evaluate", "--tag", "tenant", "--json").stdout)
+
+    assert table[0].split() == [
+        "OPERATION", "TARGET", "N", "COVERAGE", "WORST", "THIRDS", "OVER", "LOSS", "PLAIN", "DRIFTS", "ESTIMATOR",
+    ]  # fmt: skip
+    assert [row.split()[0] for row in table[1:3]] == ["*", "parse"]
+    assert "probabilities of failure and of lateness" in "\n".join(table)
+    assert [(row["operation"], row["n"] >= 50) for row in found["evaluation"]] == [("*", True), ("parse", True)]
+    assert [row["target"] for row in found["probabilities"]] == ["failing"]
+
+
+def test_an_estimator_of_ones_own_is_evaluated(past: Path, tmp_path: Path) -> None:
+    """Its class, or one of it; what is none is refused."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "class Mine:\n    target = 'run'\n    def learn(self, sample): pass\n    def predict(self, sample): return 9\n"
+    )
+    found = on(past, "evaluate", "--estimator", f"{file}:Mine")
+    none = on(past, "evaluate", "--estimator", "json:dumps")
+
+    assert found.exit_code == 0, found.output
+    assert (none.exit_code, none.stderr) == (
+        2, "Error: 'json:dumps' is no estimator; it needs target ('run' or 'memory'), learn and predict\n",
+    )  # fmt: skip
+
+
+def test_rules_of_a_file_are_tried_on_the_files_of_a_gate(past: Path, rules: Path) -> None:
+    """A row for each outcome; what history does not have is said; each token is a line with --tokens."""
+    shown = on(past, "backtest", str(rules))
+    observed = json.loads(on(past, "backtest", str(rules), "--mode", "file", "--json").stdout)
+    tokens = [json.loads(line) for line in on(past, "backtest", str(rules), "--tokens").stdout.splitlines()]
+
+    assert shown.stdout.splitlines()[0].split() == ["RULE", "OUTCOME", "TOKENS", "SUCCEEDED", "TOOK", "WHY"]
+    assert ["later", "matched", "80", "100.0%"] in [line.split()[:4] for line in shown.stdout.splitlines()]
+    assert "missing: guards, idempotence and grants" in shown.stderr
+    assert [(row["outcome"], row["tokens"]) for row in observed["rules"]] == [("observes", 80), ("matched", 80)]
+    assert len(tokens) == 80
+    assert {one["rule"] for one in tokens} == {"later"}
+
+
+def test_a_gate_that_runs_is_asked_for_its_history(tmp_path: Path, rules: Path, until: Until) -> None:
+    """The same commands without --dir."""
+    with Gate("ruled", plugins=[history := History(tmp_path)]):
+        for one in [parse.with_options(tags={"tenant": "acme"}).submit(n) for n in range(40)]:
+            one.result(60)
+        until(lambda: len(history.records("operation=parse")) == 40)
+        evaluated = json.loads(run("predict", "evaluate", "--json").stdout)
+        tried = json.loads(run("predict", "backtest", str(rules), "--mode", "observe", "--json").stdout)
+        written = run("predict", "export", "-o", str(tmp_path / "out.jsonl"))
+
+    assert [row["operation"] for row in evaluated["evaluation"]] == ["*", "parse"]
+    assert {row["outcome"]: row["tokens"] for row in tried["rules"]} == {"matched": 40, "observes": 40}
+    assert written.stdout.splitlines()[:3] == [
+        f"{tmp_path / 'out.jsonl'}: 40 attempts", "40 without features", "40 without memory",
+    ]  # fmt: skip
+
+
+def test_records_are_exported_as_lines(past: Path, tmp_path: Path) -> None:
+    """To a file, or to stdout with the rest on stderr."""
+    told = json.loads(on(past, "export", "-o", str(tmp_path / "out.jsonl"), "--json").stdout)
+    piped = on(past, "export", "-o", "-")
+
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert told["attempts"] == len(lines) == 80
+    assert lines[0]["tags"] == {"tenant": "acme"}
+    assert len(piped.stdout.splitlines()) == 80
+    assert "-: 80 attempts" in piped.stderr
+
+
+def test_errors_about_history_and_files_say_what_to_do(past: Path, rules: Path, tmp_path: Path) -> None:
+    """Times, directories, several gates, rules that are wrong, and none."""
+    with Gate("other", plugins=[History(tmp_path)], control_socket=False):
+        parse.submit(1).result(60)
+    bare = tmp_path / "bare.toml"
+    bare.write_text("")
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text('[[rule]]\nname = "later"\nselect = "run.p50>soon"\ndo = "renice -1"\n')
+    (tmp_path / "empty").mkdir()
+    found = [
+        on(past, "evaluate"), on(past, "evaluate", "--since", "soon", "-g", "shop"),
+        on(tmp_path / "empty", "evaluate"), on(past, "backtest", str(bare)), on(past, "backtest", str(wrong)),
+        on(past, "backtest", str(rules), "--budget", "lots"), on(past, "backtest", str(rules), "--mode", "propose"),
+        on(past, "evaluate", "-g", "other"),
+    ]  # fmt: skip
+
+    for one, text in zip(
+        found,
+        (
+            "this history is of the gates 'shop' and 'other'; choose one with --gate",
+            "'soon' is no time; write how long ago",
+            "has no history; name the directory that History(DIRECTORY) was given",
+            "has no rules; write them as [[rule]]",
+            f"{wrong}:3: rule[0].select is 'run.p50>soon'",
+            "--budget is 'lots'; write targets and a share, such as '5/min, 10%'",
+            "rule 'later' is asked at submit, which cannot wait for a person; use another --mode",
+            "an operation needs 30 records; try a longer --since",
+        ),
+        strict=True,
+    ):
+        assert text in one.stderr
+    assert [one.exit_code for one in found] == [2, 2, 1, 2, 2, 2, 2, 1]
+    assert on(past, "evaluate", "-g", "shop").exit_code == 0

@@ -146,7 +146,7 @@ def test_the_trace_of_history_is_that_of_the_same_events(
     tmp_path: Path, until: Callable[[Callable[[], bool]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Case 21: of a gate that runs, in parts; of its files; and of JSON lines of `history` and of the stream."""
-    monkeypatch.setattr("tokengate.cli.commands._trace._AT_ONCE", 7)
+    monkeypatch.setattr("tokengate.cli.commands._history._AT_ONCE", 7)
     seen: list[Event] = []
     source, dead = tmp_path / "stream.jsonl", ("--dir", tmp_path)
     outs = {name: tmp_path / f"{name}.json" for name in ("gate", "files", "lines", "stream")}
