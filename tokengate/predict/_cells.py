@@ -19,7 +19,7 @@ MOST: Final = 10_000
 
 _HALVED: Final = 64  # records after which counts are halved; below, those of the cell of an operation
 _HALVED_IN_ALL: Final = 4_096
-_WIDENED: Final = 25.0  # the count that the cell of an operation has left after a drift
+_NEAR: Final = 16  # buckets that are looked through one by one
 _GONE: Final = 0.25  # counts below this are forgotten
 _OF_OPERATION: Final = ("operation",)
 _OF_TAGS: Final = ("tags", "operation")
@@ -37,17 +37,18 @@ class Cell:
     Attributes:
         buckets: {number: count}.
         records: how many were added.
-        median: the log of it.
+        at: the bucket of the median.
+        median: its log.
     """
 
-    __slots__ = ("_at", "_below", "_count", "buckets", "median", "records")
+    __slots__ = ("_below", "_count", "at", "buckets", "median", "records")
 
     def __init__(self) -> None:
         self.buckets: dict[int, float] = {}
         self.records = 0
         self.median = 0.0
         self._count = 0.0
-        self._at = 0  # the bucket of the median
+        self.at = 0
         self._below = 0.0  # the count below that
 
     def add(self, log: float, weight: float, halved: int) -> None:
@@ -60,21 +61,16 @@ class Cell:
         """
         bucket = math.ceil(log * _BUCKETS)
         if not self.buckets:
-            self._at = bucket
+            self.at = bucket
         self.buckets[bucket] = self.buckets.get(bucket, 0.0) + weight
         self._count += weight
-        if bucket < self._at:
+        if bucket < self.at:
             self._below += weight
         self.records += 1
         if self.records % halved == 0:
-            self.fade(self._count / 2)
+            self.restore({bucket: n / 2 for bucket, n in self.buckets.items() if n / 2 >= _GONE} or self.buckets)
         else:
             self._find_median()
-
-    def fade(self, count: float) -> None:
-        """Scale the counts down to a sum."""
-        scale = min(1.0, count / self._count)
-        self.restore({bucket: n * scale for bucket, n in self.buckets.items() if n * scale >= _GONE} or self.buckets)
 
     def restore(self, buckets: Mapping[int, float], records: int | None = None) -> None:
         """Take other counts.
@@ -86,7 +82,7 @@ class Cell:
         self.buckets = dict(buckets)
         self.records = self.records if records is None else records
         self._count = sum(self.buckets.values())
-        self._at, self._below = min(self.buckets), 0.0
+        self.at, self._below = min(self.buckets), 0.0
         self._find_median()
 
     def _find_median(self) -> None:
@@ -95,18 +91,26 @@ class Cell:
         It is the first one up to which there is half of the count.
         """
         buckets, half = self.buckets, self._count / 2
-        at, below = self._at, self._below
+        at, below = self.at, self._below
         here = buckets[at]
         while below + here < half:
             below += here
-            at = min([bucket for bucket in buckets if bucket > at])
+            at = self._next(at, 1)
             here = buckets[at]
         while below >= half:
-            at = max([bucket for bucket in buckets if bucket < at])
+            at = self._next(at, -1)
             here = buckets[at]
             below -= here
-        self._at, self._below = at, below
+        self.at, self._below = at, below
         self.median = (at - 1 + (half - below) / here) / _BUCKETS
+
+    def _next(self, at: int, step: int) -> int:
+        """Return the next bucket that has a count, upwards or downwards; there is one."""
+        buckets = self.buckets
+        for near in range(at + step, at + step * _NEAR, step):
+            if near in buckets:
+                return near
+        return step * min([step * far for far in buckets if step * (far - at) > 0])
 
 
 class Cells:
@@ -167,10 +171,10 @@ class Cells:
         return Answer(medians[2], basis, partial(_factors, point, medians))
 
     def widen(self, operation: str) -> None:
-        """Forget most of what is known of all calls of an operation: they have changed."""
+        """Forget all but the median of all calls of an operation: they have changed. Other cells soon follow anyway."""
         cell = self._table.get((self._target, operation, (), ()))
         if cell is not None:
-            cell.fade(_WIDENED)
+            cell.restore({cell.at: 1.0})
 
 
 def _factors(point: Point, medians: Sequence[float]) -> dict[str, float]:

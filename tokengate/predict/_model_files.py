@@ -94,8 +94,7 @@ class _Scores(_Part, frozen=True):
 class _Changes(_Part, frozen=True):
     drifts: _Count
     since: _Count
-    up: _Amount
-    down: _Amount
+    drift: tuple[_Count, _Number, _Amount, _Amount, _Amount]
     why_not: str
 
 
@@ -220,6 +219,7 @@ def _state(
         RuntimeError: a collection has changed while it was read.
     """
     one, line = model.targets[target], contender.estimator
+    drift = one.drift
     is_line = isinstance(line, Line)
     if isinstance(line, Line):
         known, covariance = line.known, line.covariance
@@ -251,7 +251,9 @@ def _state(
             [_OfTags(list(tags), list(window.newest)) for tags, window in windows],
         ),
         scores=_Scores(contender.learned, contender.coverage.entries(), contender.losses.entries()),
-        changes=_Changes(one.drifts, one.since, one.drift.up, one.drift.down, one.standing.why_not),
+        changes=_Changes(
+            one.drifts, one.since, (drift.known, drift.mean, drift.variance, drift.up, drift.down), one.standing.why_not
+        ),
         rest=None
         if is_line or target != "run"
         else _Operation(
@@ -387,7 +389,7 @@ def _restore(models: Models, one: ModelFile, gate: str) -> None:
         for residual, weight in of_tags.newest:
             window.add(residual, weight)
     target.n, target.drifts, target.since = one.n, one.changes.drifts, one.changes.since if is_ours else 0
-    target.drift = Drift(one.changes.up, one.changes.down)
+    target.drift = Drift(*one.changes.drift)
     target.standing = Standing((), one.changes.why_not if is_ours else _FOREIGN)
     model.since = min(model.since, one.since)
     if one.rest is not None:

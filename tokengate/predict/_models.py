@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -97,8 +98,8 @@ class Models:
     # Learning
 
     def learn(self, attempt: Attempt) -> None:
-        """Learn of an attempt, after judging what was expected of it; on one thread."""
-        if attempt.run is None:
+        """Learn of an attempt that has begun, after judging what was expected of it; on one thread."""
+        if attempt.run is None or not 0 <= attempt.run < math.inf:
             return
         model = self.operations.use(attempt.sample.operation)
         point = point_of(attempt.sample, self.tags)
@@ -115,7 +116,7 @@ class Models:
             model.attempts += 1
             model.failures.learn(attempt.error, attempt.weight)
             self._learn(model, "run", point, expected, attempt.run, attempt)
-            if attempt.memory is not None:
+            if attempt.memory is not None and 0 <= attempt.memory < math.inf:
                 expected = model.targets["memory"].predictions(point)
                 self._learn(model, "memory", point, expected, attempt.memory, attempt)
         if model.attempts % JUDGED_EACH == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from operator import itemgetter, mul
 from typing import Final, TypeAlias
@@ -19,6 +20,8 @@ _IN_ALL: Final = 0.03  # what coverage may be off, in all, in each third, and pr
 _IN_THIRD: Final = 0.08
 _OF_PROBABILITY: Final = 0.05
 _CUT_SHORT: Final = 0.05
+_SPARSE: Final = {"sparse": True}  # columns of tables that are there if a row has a value, and those of wide tables
+_WIDE: Final = {"wide": True}
 
 _predicted_of, _weight_of = itemgetter(0), itemgetter(2)
 
@@ -29,12 +32,12 @@ Entry: TypeAlias = tuple[float, float, int]
 class Outcomes:
     """The latest 500 predictions, and what became of them."""
 
-    __slots__ = ("_entries", "_number", "_total", "_weight")
+    __slots__ = ("_entries", "_total", "_weight")
 
     def __init__(self, entries: Iterable[Sequence[float]] = ()) -> None:
-        self._entries: list[Entry] = []  # from the place of number % JUDGED on, the oldest first
-        self._number = self._weight = 0
+        self._entries: deque[Entry] = deque()
         self._total = 0.0
+        self._weight = 0
         for predicted, outcome, weight in entries:
             self.add(predicted, outcome, int(weight))
 
@@ -43,16 +46,12 @@ class Outcomes:
 
     def add(self, predicted: float, outcome: float, weight: int) -> None:
         """Add one; if they are too many, the oldest goes."""
-        entry = (predicted, outcome, weight)
-        if self._number < JUDGED:
-            self._entries.append(entry)
-        else:
-            place = self._number % JUDGED
-            _, old, its_weight = self._entries[place]
-            self._entries[place] = entry
+        entries = self._entries
+        if len(entries) == JUDGED:
+            _, old, its_weight = entries.popleft()
             self._total -= old * its_weight
             self._weight -= its_weight
-        self._number += 1
+        entries.append((predicted, outcome, weight))
         self._total += outcome * weight
         self._weight += weight
 
@@ -63,8 +62,11 @@ class Outcomes:
 
     def entries(self) -> list[Entry]:
         """Return them, the oldest first; on any thread."""
-        found, oldest = list(self._entries), self._number % JUDGED
-        return found[oldest:] + found[:oldest] if len(found) == JUDGED else found
+        while True:
+            try:
+                return list(self._entries)
+            except RuntimeError:  # one came meanwhile
+                continue
 
 
 def thirds(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
@@ -94,20 +96,25 @@ def why_not_covered(entries: Sequence[Entry], since: int, cut_short: float) -> s
         return f"{min(since, len(entries))} of {LICENSED} records since the latest change"
     if cut_short > _CUT_SHORT:
         return f"{cut_short:.0%} were cut short, {_CUT_SHORT:.0%} may be"
-    lowest, middle, highest = thirds(entries)
-    for name, part, tolerance in (
-        ("all", entries, _IN_ALL),
-        ("the lowest third", lowest, _IN_THIRD),
-        ("the middle third", middle, _IN_THIRD),
-        ("the highest third", highest, _IN_THIRD),
+    found = [_weights(part) for part in thirds(entries)]
+    whole = [sum(weights) for weights in zip(*found, strict=True)]
+    for name, tolerance, (total, above, not_below) in zip(
+        ("all", "the lowest third", "the middle third", "the highest third"),
+        (_IN_ALL, _IN_THIRD, _IN_THIRD, _IN_THIRD),
+        (whole, *found),
+        strict=True,
     ):
-        total = sum(map(_weight_of, part))
-        not_below = [entry for entry in part if entry[1] != 1.0]
-        least = 1.0 - sum(map(_weight_of, not_below)) / total
-        most = 1.0 - sum([weight for _, covered, weight in not_below if not covered]) / total
+        least, most = 1 - not_below / total, 1 - above / total
         if not least - tolerance <= COVERED <= most + tolerance:
             return f"of {name}, {most:.1%} stayed below p95"
     return ""
+
+
+def _weights(entries: Sequence[Entry]) -> tuple[int, int, int]:
+    """Return the weight of all, of those above their bounds, and of those that are not below them."""
+    not_below = [entry for entry in entries if entry[1] != 1.0]
+    above = sum([weight for _, covered, weight in not_below if not covered])
+    return sum(map(_weight_of, entries)), above, sum(map(_weight_of, not_below))
 
 
 def why_not_probable(entries: Sequence[Entry]) -> str:
@@ -148,12 +155,12 @@ class CalibrationRow:
     n: int
     coverage: float | None
     thirds: tuple[float, ...]
-    predicted: tuple[float, ...]
+    predicted: tuple[float, ...] = attrs.field(metadata=_SPARSE)
     calibrated: bool
-    why: str = ""
-    estimator: str = ""
-    losses: dict[str, float] = attrs.field(factory=dict)
-    shares: dict[str, float] = attrs.field(factory=dict)
-    cut_short: float = 0.0
-    drifts: int = 0
-    since_drift: int = 0
+    why: str = attrs.field(default="", metadata=_SPARSE)
+    estimator: str = attrs.field(default="", metadata=_SPARSE)
+    losses: dict[str, float] = attrs.field(factory=dict, metadata=_WIDE)
+    shares: dict[str, float] = attrs.field(factory=dict, metadata=_WIDE)
+    cut_short: float = attrs.field(default=0.0, metadata=_SPARSE)
+    drifts: int = attrs.field(default=0, metadata=_SPARSE)
+    since_drift: int = attrs.field(default=0, metadata=_WIDE)

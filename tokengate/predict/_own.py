@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from numbers import Real
 from typing import Final
 
 import attrs
@@ -56,9 +57,9 @@ class Own:
 
     def _predict(self, sample: Sample) -> float | None:
         value = self._estimator.predict(sample)
-        if value is not None and (isinstance(value, bool) or not 0 <= value < math.inf):
-            raise ValueError(f"predict() gave {value!r}, which is no finite number of seconds or bytes from 0 on")
-        return value
+        if value is None or (isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf):
+            return value
+        raise ValueError(f"predict() gave {value!r}, which is no finite number of seconds or bytes from 0 on")
 
     def explained(self, point: Point) -> Answer | None:
         """Return the same, made from what it was given; what it did with that is not known."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from math import frexp, isfinite, log, log1p
 from typing import Final, NamedTuple
 
 from tokengate.predict._sample import Sample
@@ -49,22 +49,24 @@ def point_of(sample: Sample, tags: Sequence[str]) -> Point:
     chosen = tuple([(name, given[name]) for name in tags if name in given]) if given else ()
     if not features:
         return Point(sample, chosen, (), (), ())
-    logs, octaves = [], []
+    names, logs, octaves = [], [], []
     for name, value in features.items():
-        logs.append(math.log1p(value) if value >= 0 else -math.log1p(-value))
-        octaves.append((name, octave_of(value)))
-    return Point(sample, chosen, tuple(features), tuple(logs), tuple(octaves))
+        if isfinite(value):  # another one would spoil the line for good
+            names.append(name)
+            logs.append(log1p(value) if value >= 0 else -log1p(-value))
+            octaves.append((name, octave_of(value)))
+    return Point(sample, chosen, tuple(names), tuple(logs), tuple(octaves))
 
 
 def octave_of(value: float) -> int:
     """Return the octave of a value: number k has those from 2^(k - 1) up to 2^k."""
-    size = math.frexp(value)[1]
+    size = frexp(value)[1]
     return size if value > 0 else _ZERO - size if value else _ZERO - 5_000
 
 
 def log_of(value: float) -> float:
     """Return the log of seconds or bytes."""
-    return math.log(value if value > LEAST else LEAST)
+    return log(value if value > LEAST else LEAST)
 
 
 class Answer(NamedTuple):

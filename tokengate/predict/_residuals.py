@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 KEPT: Final = 300
@@ -26,7 +27,7 @@ _FARTHEST: Final = 4.0  # deviations that one residual counts for at most, so th
 _NARROWEST: Final = 0.05**2  # the least variance: constant durations differ by clocks and roundings
 
 
-Residuals: TypeAlias = tuple[Sequence[float], Sequence[int] | None]
+Residuals: TypeAlias = "tuple[array[float], array[int] | None]"
 """(logs of value / prediction, sorted; how often each counts, or None: once). They do not change."""
 
 
@@ -60,7 +61,7 @@ def share_above(residuals: Residuals, limit: float) -> float:
     return 1 - first / len(values) if weights is None else sum(weights[first:]) / sum(weights)
 
 
-NONE: Final[Residuals] = ((), None)
+NONE: Final[Residuals] = (array("d"), None)
 
 
 class Window:
@@ -71,12 +72,11 @@ class Window:
         known: the same sorted. It is replaced as a whole, so any thread may read it.
     """
 
-    __slots__ = ("_squares", "_total", "_weight", "known", "newest")
+    __slots__ = ("_weight", "known", "newest")
 
     def __init__(self, newest: Iterable[tuple[float, int]] = ()) -> None:
         self.newest: deque[tuple[float, int]] = deque()
         self.known: Residuals = NONE
-        self._total = self._squares = 0.0
         self._weight = 0
         for residual, weight in newest:
             self.add(residual, weight)
@@ -84,42 +84,31 @@ class Window:
     def add(self, residual: float, weight: int) -> None:
         """Add a residual; if they are too many, the oldest goes."""
         newest, (known, weights) = self.newest, self.known
-        values = list(known)
-        uneven = list(weights or [1] * len(values)) if weights is not None or weight != 1 else None
-        newest.append((residual, weight))
-        if len(newest) > KEPT:
+        values = array("d", known)
+        if weights is not None or weight != 1:
+            weights = array("q", weights or [1] * len(values))
+        if len(newest) == KEPT:
             old, its_weight = newest.popleft()
             position = bisect_left(values, old)
-            if uneven is not None:
-                while uneven[position] != its_weight:
+            if weights is not None:
+                while weights[position] != its_weight:
                     position += 1
-                del uneven[position]
+                del weights[position]
             del values[position]
-            self._total -= old
-            self._squares -= old * old
             self._weight -= its_weight
-        self._total += residual
-        self._squares += residual * residual
+        newest.append((residual, weight))
         self._weight += weight
         position = bisect_right(values, residual)
         values.insert(position, residual)
-        if uneven is not None:
-            uneven.insert(position, weight)
-        self.known = (values, None if self._weight == len(values) else uneven)
+        if weights is not None:
+            weights.insert(position, weight)
+            if self._weight == len(values):
+                weights = None
+        self.known = (values, weights)
 
     def relative(self, weight: int) -> float:
-        """Return a weight as a multiple of the mean one."""
-        return weight * len(self.newest) / self._weight if self._weight else 1.0
-
-    def deviations(self, residual: float) -> float:
-        """Return how many standard deviations a residual is above the mean; 0 while too few are known."""
-        number = len(self.newest)
-        if number < AFTER_DRIFT:
-            return 0.0
-        mean = self._total / number
-        variance = self._squares / number - mean * mean
-        off = (residual - mean) / math.sqrt(variance if variance > _NARROWEST else _NARROWEST)
-        return _FARTHEST if off > _FARTHEST else -_FARTHEST if off < -_FARTHEST else off
+        """Return a weight as a multiple of the mean one; there is at least one residual."""
+        return weight * len(self.newest) / self._weight
 
 
 def corrected(level: float, covered: float, weight: float) -> float:
@@ -135,24 +124,38 @@ def corrected(level: float, covered: float, weight: float) -> float:
 
 
 class Drift:
-    """The test of Page and Hinkley, both ways.
+    """The test of Page and Hinkley, both ways, on residuals in standard deviations from their mean.
 
     Attributes:
-        up: the sum of what values were above the mean.
+        known: how many residuals the mean is of, since the latest drift.
+        mean: of residuals; old ones fade.
+        variance: of them.
+        up: the sum of what they were above the mean.
         down: the sum of what they were below it.
     """
 
-    __slots__ = ("down", "up")
+    __slots__ = ("down", "known", "mean", "up", "variance")
 
-    def __init__(self, up: float = 0.0, down: float = 0.0) -> None:
+    def __init__(
+        self, known: int = 0, mean: float = 0.0, variance: float = 0.0, up: float = 0.0, down: float = 0.0
+    ) -> None:
+        self.known = known
+        self.mean = mean
+        self.variance = variance
         self.up = up
         self.down = down
 
-    def add(self, deviations: float) -> bool:
-        """Tell whether values have changed all at once, given one more."""
-        self.up = max(0.0, self.up + deviations - _DELTA)
-        self.down = max(0.0, self.down - deviations - _DELTA)
-        if max(self.up, self.down) <= _LAMBDA:
-            return False
-        self.up = self.down = 0.0
-        return True
+    def add(self, residual: float) -> bool:
+        """Tell whether residuals have changed all at once, given one more. The first 25 after a drift only teach."""
+        off, self.known = residual - self.mean, self.known + 1
+        if self.known > AFTER_DRIFT:
+            deviations = off / math.sqrt(self.variance if self.variance > _NARROWEST else _NARROWEST)
+            deviations = _FARTHEST if deviations > _FARTHEST else -_FARTHEST if deviations < -_FARTHEST else deviations
+            up, down = self.up + deviations - _DELTA, self.down - deviations - _DELTA
+            if up > _LAMBDA or down > _LAMBDA:
+                return True
+            self.up, self.down = up if up > 0.0 else 0.0, down if down > 0.0 else 0.0
+        step = 1.0 / (self.known if self.known < KEPT else KEPT)
+        self.mean += off * step
+        self.variance += (off * off * (1.0 - step) - self.variance) * step
+        return False

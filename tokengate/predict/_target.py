@@ -118,19 +118,20 @@ class Contender:
 
     def judge(self, tags: Tags, predicted: float, residual: float, weight: int, failed: bool) -> None:
         """Take in how right a prediction was."""
-        residuals, level, _ = self.bounds_for(tags)
+        residuals, level, failures = self.bounds_for(tags) if tags else self.bounds
         if residuals[0]:
-            bound = quantile(residuals, level)
-            covered = COVERED if abs(residual - bound) <= SAME else float(residual < bound)
+            off = residual - quantile(residuals, level)
+            covered = 1.0 if off < -SAME else 0.0 if off > SAME else COVERED
             self.coverage.add(predicted, covered, weight)
-            self.level = corrected(level, covered, self.window.relative(weight))
+            level = self.level = corrected(self.level, covered, self.window.relative(weight))
         self.losses.add(0.0, abs(residual) / 2, weight)
         self.window.add(residual, weight)
         if failed:
             self.failed.add(residual, weight)
+            failures = self.failed.known
         if tags:
             self.of_tags.use((self, tags)).add(residual, weight)
-        self._publish()
+        self.bounds = (self.window.known, level, failures)
 
     def forget(self) -> None:
         """Keep only the newest residuals: calls have changed."""
@@ -261,12 +262,12 @@ class TargetModel:
                 continue
             residual = log - expected
             if place == answering:
-                changed = self.drift.add(contender.window.deviations(residual))
+                changed = self.drift.add(residual)
             contender.judge(point.tags, expected, residual, weight, failed)
             loss = abs(residual) / 2 if loss is None else loss
         if changed:
             self.drifts += 1
-            self.since = 0
+            self.since, self.drift = 0, Drift()
         for contender in self.contenders:
             if changed:
                 contender.forget()
@@ -274,7 +275,7 @@ class TargetModel:
             contender.learned += contender.estimator.learn(point, log, weight)
         self.since += 1
         self.n += 1
-        if changed or self.since % RANKED_EACH == 0:
+        if changed or self.since % RANKED_EACH == 0 or not self.standing.ranking:
             self.settle(cut, judge=changed or self.since % JUDGED_EACH == 0)
         return changed
 
