@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import select
 import socket
 import sys
 import threading
@@ -30,7 +29,6 @@ from ._wire import LARGE, Frame, Frames
 
 FLUSH_AFTER: Final = 2_000_000  # nanoseconds since the outbox was last sent
 _READ: Final = 65536  # bytes at once
-_LOOKS: Final = 40  # at the stream, before the thread sleeps
 
 _HEADER: Final = _wire.HEADER
 _HEADER_SIZE: Final = _wire.HEADER.size
@@ -62,8 +60,6 @@ class Connection:
         self.ended = False  # whether the gate has closed the stream
         self._stream = stream
         self._files = files
-        self._poll = select.poll()
-        self._poll.register(stream, select.POLLIN)
         self._word = page.word
         self._outbox = page.outbox
         self._in_run = False  # whether what is in the outbox is a run of plain results
@@ -246,7 +242,6 @@ class Connection:
 
     def _receive(self) -> list[Frame]:
         try:
-            self._look()
             data = self._stream.recv(_READ)
         except ConnectionError:
             data = b""
@@ -257,13 +252,6 @@ class Connection:
             if frame.flags & LARGE:
                 frames[index] = frame._replace(payload=cast("Any", self._open(frame.payload)))
         return frames
-
-    def _look(self) -> None:
-        """Look a few times whether something has come on the stream: sleeping and waking up would take longer."""
-        for _ in range(_LOOKS):
-            if self._poll.poll(0):
-                return
-            os.sched_yield()
 
     def _open(self, table: memoryview) -> Any:
         """Return a large payload, mapped into memory; or the error, which the call ends with."""
