@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
-import trio
+from trio.lowlevel import in_trio_run
 
 from actors._exceptions import DeadlockError, WouldBlock
 
@@ -95,6 +96,8 @@ def refusal() -> str:
     return _local.refusal
 
 
+_hooks: Final = sys.get_asyncgen_hooks
+
 # {loop of asyncio: hosts that run tokens there}; code that blocks such a loop blocks these tokens. An entry changes on
 # the thread of its loop only.
 hosted_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, int]] = WeakKeyDictionary()
@@ -102,7 +105,8 @@ hosted_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, int]] = WeakKey
 
 def loop_here() -> str:
     """Return `trio` or `asyncio` if the calling thread runs such a loop that tokens may need, else an empty text."""
-    if trio.lowlevel.in_trio_run():
+    # A run of trio has set the hook. So trio is only asked if it is set: to say no, it makes an error and drops it.
+    if _hooks().firstiter is not None and in_trio_run():
         return "trio"
     loop = asyncio._get_running_loop()
     return "asyncio" if loop is not None and hosted_loops.get(loop) else ""

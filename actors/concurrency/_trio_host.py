@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import trio
+from trio.lowlevel import in_trio_task
 
 from actors.concurrency._loop_host import LoopHost
 
@@ -52,7 +53,7 @@ class TrioHost(LoopHost):
         return threading.get_ident() == self.ident and trio.lowlevel.in_trio_run()
 
     def in_task(self) -> bool:
-        return threading.get_ident() == self.ident and trio.lowlevel.in_trio_task()
+        return threading.get_ident() == self.ident and in_trio_task()
 
     def start_task(self, async_fn: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
         assert self._nursery is not None

@@ -8,6 +8,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
+from trio.lowlevel import checkpoint_if_cancelled
 
 from actors._exceptions import ActorDead, TokenRejected
 from actors.concurrency._loop_host import LoopHost
@@ -102,7 +103,7 @@ class IoDrain:
             if not self._may_run_here(token) or not self.run_here(token):
                 return False
             if token.finished_at is not None:
-                await trio.lowlevel.checkpoint_if_cancelled()
+                await checkpoint_if_cancelled()
                 if self._must_give_way(token):
                     await trio.lowlevel.cancel_shielded_checkpoint()
             return True
