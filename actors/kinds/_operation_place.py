@@ -28,6 +28,8 @@ from actors.tokens._waits_for import begin_wait, end_wait
 if TYPE_CHECKING:
     from actors.places._ports import PlaceSystem
 
+_COMPLETED: Final = TokenState.COMPLETED
+
 # Maximum depth of nested direct calls on one thread; a deeper one is queued, and so gets another thread's stack.
 _MAX_DEPTH: Final = 100
 
@@ -267,7 +269,7 @@ class Turn(Drainer):
                 raise token.exception() or error from None  # the interrupt is not meant for the caller
             raise
         else:
-            token._finish(TokenState.COMPLETED, value)
+            token._finish(_COMPLETED, value)
             return value
         finally:
             end_turn(depth)

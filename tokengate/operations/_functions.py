@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from contextvars import Context
-from functools import partial, update_wrapper
+from functools import WRAPPER_ASSIGNMENTS, partial
 from types import BuiltinFunctionType, MethodType
 from typing import Any
 
@@ -65,10 +65,14 @@ def qualified_name_of(function: object) -> str:
 
 def copy_metadata(operation: Any, function: Callable[..., Any]) -> None:
     """Give an operation the names, the docstring and the annotations of its function."""
-    update_wrapper(operation, function)
-    for name in ("cache_info", "cache_clear"):  # methods of a cache, which `update_wrapper` does not copy
+    # As `update_wrapper` does; but CPython 3.11 looks up attributes slowly once the `__dict__` of an object was used.
+    # Methods of a cache are copied, too.
+    for name in (*WRAPPER_ASSIGNMENTS, "cache_info", "cache_clear"):
         if hasattr(function, name):
             setattr(operation, name, getattr(function, name))
+    if getattr(function, "__dict__", None):
+        vars(operation).update(vars(function))
+    operation.__wrapped__ = function
     named = _named(function)
     operation.__module__ = _module_of(named)
     if named is not function:

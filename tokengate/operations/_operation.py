@@ -100,6 +100,8 @@ class _Operation(Generic[P, T]):
         copy_metadata(self, spec.function)  # first, since it copies the function's attributes, which may have any name
         self._spec = spec
         self._name, self._function = spec.name, spec.function
+        # What a call is with no gate open; None: it needs one, or that of the parent of this process.
+        self._plain: Callable[..., T] | None = spec.function
         self.priority = priority
         self.tags = tags
         # What the tokens of these options are held to, beside what the operation's are; what they share one run by.
@@ -419,14 +421,6 @@ class Operation(_Operation[P, T]):
     without one.
     """
 
-    if TYPE_CHECKING:
-        _plain: Callable[P, T]  # what a call is with no gate open
-    else:
-
-        def _plain(self, *args: P.args, **kwargs: P.kwargs) -> T:
-            """Call it in the gate of this child process, if this is one; for operations with consent."""
-            return self.submit(*args, **kwargs).result()
-
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
     @overload
@@ -439,30 +433,34 @@ class Operation(_Operation[P, T]):
     def __init__(self, spec: OperationSpec, priority: int, tags: Mapping[str, str]) -> None:
         super().__init__(spec, priority, tags)
         if spec.consent:
-            return
-        self._plain = spec.function
-        if spec.batch is not None:
+            self._plain = None
+        elif spec.batch is not None:
             self._plain = partial(call_alone, spec.name, spec.function)
         elif spec.generator:
             self._plain = lambda *args, **kwargs: _exhaust(spec.function(*args, **kwargs))
 
     def _plainly(self) -> object:
-        return self._plain if self._spec.generator else self._function
+        return (self._plain or type(self).__call__) if self._spec.generator else self._function
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it like the plain function. The token runs on this thread if it may begin at once, else it is queued.
 
         With no gate open the function is called and nothing else happens.
         """
+        plain = self._plain
         if not open_gates:
-            if self._key is not None and submits_to_gate():  # in a child process
+            if plain is None or (self._key is not None and submits_to_gate()):  # in a child process
                 return self.submit(*args, **kwargs).result()
             # To pass on no keywords takes a dict.
-            return self._plain(*args, **kwargs) if kwargs else self._plain(*args)  # type: ignore[call-arg]
+            return plain(*args, **kwargs) if kwargs else plain(*args)
         place = self._place()
         governor = place.governor
-        if governor is not None and governor.is_off(self._name, args, kwargs, self.priority, self.tags):
-            return self._plain(*args, **kwargs)
+        if (
+            governor is not None
+            and plain is not None
+            and governor.is_off(self._name, args, kwargs, self.priority, self.tags)
+        ):
+            return plain(*args, **kwargs)
         token: Token[T]
         if not self._is_held:
             token = place.token(self._name, self._function, args, kwargs, self.priority, self.tags)
