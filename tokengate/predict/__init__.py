@@ -10,6 +10,11 @@
 #   _line.py          an estimator: a line through the logarithms of the features
 #   _residuals.py     bounds, coverage and drift, from how wrong predictions were
 #   _failures.py      how often calls fail
+#   _outcomes.py      the latest predictions beside what became of them, and whether rules may act by them
+#   _outlook.py       what is known of one call before it runs; with _factors.py (what makes it longer than others)
+#   _point.py         samples as estimators take them
+#   _own.py           estimators of the program, which may fail
+#   _table.py         a table of bounded size
 #   _retry_loops.py   calls that fail again and again
 #   _leaks.py         processes whose memory grows
 #   _model_files.py   what was learned, as JSON
