@@ -13,15 +13,17 @@ from tokengate.admin._templates import clock, count
 from tokengate.control import messages as m
 from tokengate.control.messages import Change, Message
 from tokengate.control.registry._kinds import kinds
-from tokengate.control.rendering._cells import duration, size, tags_in_words, yes_or_no
+from tokengate.control.rendering._cells import SHARES, duration, percent, size, tags_in_words, yes_or_no
 
-CellKind: TypeAlias = Literal["text", "number", "time", "duration", "size", "flag", "tags", "list", "token", "actor"]
+CellKind: TypeAlias = Literal[
+    "text", "number", "time", "duration", "size", "share", "flag", "tags", "list", "token", "actor"
+]
 Verbs: TypeAlias = Mapping[str, type[Message[Any]]]
 
 _FEW: Final = 16  # fields: of more, those without a value in any row are left out
 _TIMES: Final = ("at", "made", "expires", "due", "since")
 _SIZES: Final = ("memory", "memory_end", "bytes")
-_BARE: Final = ("rate", "percent", "limit", "reserved", "spent")  # numbers that are neither times nor sizes
+_BARE: Final = ("rate", "percent", "limit", "reserved", "spent", "left")  # numbers that are neither times nor sizes
 
 
 @attrs.frozen
@@ -57,6 +59,8 @@ class Noun:
         """Return what a row is found by again: its name, its key, and what verbs that set nothing ask for as well."""
         verbs = [verb for word, verb in (*self.actions.items(), *self.views.items()) if word not in ("set", "throttle")]
         asked = {field.name for verb in verbs for field in attrs.fields(verb)} - {*m.ENVELOPE, "name", "select"}
+        if not self.actions and not self.views:
+            asked.add("target")
         name, more = self.name_of(row), _said(row, {"seq", "key"} | asked)
         return " · ".join([name, *(value for value in more.values() if value != name)])
 
@@ -88,6 +92,7 @@ _SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {
     "time": clock,
     "duration": duration,
     "size": size,
+    "share": percent,
     "number": count,
     "flag": yes_or_no,
     "tags": tags_in_words,
@@ -115,7 +120,7 @@ class Column:
     @property
     def is_number(self) -> bool:
         """Whether its cells are aligned to the right."""
-        return self.kind in ("number", "duration", "size")
+        return self.kind in ("number", "duration", "size", "share")
 
     def text(self, value: Any) -> str:
         """Return a value as text; of several lines, the first one."""
@@ -145,6 +150,8 @@ def columns_of(row: type[Any], rows: Sequence[Any]) -> list[Column]:
 
 def _kind_of(name: str, types: set[Any], text: str) -> CellKind:
     """Return how the values of a field are shown: by its type, its name, and what the class says of it."""
+    if name in SHARES:
+        return "share"
     line = re.search(rf"^ +(?:\w+, )*{name}(?:, \w+)*: (.*)", text, re.M)
     said = line[1] if line else ""
     if types & {int, float} and str not in types:

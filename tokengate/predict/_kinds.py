@@ -37,14 +37,14 @@ class RuleRow:
         name: its name.
         select: the tokens that it is for.
         do: what it does.
-        mode: as its file or the code says, or an operator.
-        in_force: its mode now.
+        mode: as its file or the code says.
+        in_force: its mode now, which operators, the cap for all and lost trust change.
         why: why that is another one; empty if it is the same.
         meant: tokens that match now.
         left: targets that its budget is enough for in this minute; None: it has no budget.
         active: interventions of it that are in force.
         waits: seconds for which a token must have matched.
-        expires: seconds after which what it did is undone.
+        lasts: seconds after which what it did is undone.
         budget: as text.
         at_submit: whether it is asked when a token is submitted.
         counts: {what it did, or would have done: how often}.
@@ -62,7 +62,7 @@ class RuleRow:
     left: float | None
     active: int
     waits: float = attrs.field(metadata=_WIDE)
-    expires: float = attrs.field(metadata=_WIDE)
+    lasts: float = attrs.field(metadata=_WIDE)
     budget: str = attrs.field(metadata=_WIDE)
     at_submit: bool = attrs.field(metadata=_WIDE)
     counts: dict[str, int] = attrs.field(metadata=_WIDE)

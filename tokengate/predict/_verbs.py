@@ -72,7 +72,7 @@ class PredictVerbs:
             rule.name,
             rule.selector.text,
             rule.action.text,
-            one.mode,
+            rule.mode,
             one.in_force(engine.cap),
             one.why(engine.cap),
             max(one.meant, one.counting),

@@ -13,6 +13,7 @@ from admin_pages import HOSTILE, Page, assert_inert, words
 from admin_site import Served, served
 from gated_code import LIMIT
 from msgspec import Meta
+from ruled import EXPLAINED, Predict
 from tiers import in_ci
 
 from tokengate import Gate, token
@@ -190,6 +191,28 @@ def test_links_keep_what_the_list_takes(site: Served, tmp_path: Path) -> None:
     links = [one for one in re.findall(r'href="/\?([^"]*)"', shown) if "sort=" in one]
     assert links
     assert all("since=600" in one and "nonsense" not in one for one in links)
+
+
+def test_rules_and_interventions_are_explained_changed_and_undone_from_their_screens(site: Served) -> None:
+    """The drawer of an intervention has what it was decided from; that of a rule has its mode; shares are percentages."""
+    with Gate("shop", plugins=[predict := Predict()], shutdown=LIMIT) as gate:
+        page = Page(site, gate)
+        tables = {plural: words(page.screen(plural)) for plural in ("rules", "interventions", "calibrations")}
+        shown = page.drawer("interventions", "7f3a91c2.17 · 3")
+        rule = page.drawer("rules", "big-renders · act")
+        page.act("undo_intervention", number="3", reason="needed")
+        page.act("set_mode_of_rule", name="big-renders", mode="propose", reason="it was right")
+        failing = words(page.drawer("calibrations", "parse · failing"))
+
+    assert "reroute process" in tables["rules"]
+    assert "big-renders" in tables["interventions"]
+    assert "95.2%" in tables["calibrations"]
+    assert all(line.partition(" (")[0] in words(shown) for line in EXPLAINED[1:])
+    assert "verb=undo_intervention&amp;number=3" in shown
+    assert "verb=set_mode_of_rule&amp;name=big-renders" in rule
+    assert predict.undone == [3]
+    assert predict.modes == [("big-renders", "propose", "it was right")]
+    assert "failing" in failing
 
 
 def test_a_row_that_has_gone_is_said_to_have_gone(page: Page) -> None:

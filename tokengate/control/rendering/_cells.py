@@ -21,6 +21,9 @@ Row = TypeVar("Row")
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
+SHARES = ("coverage", "thirds", "predicted", "cut_short", "worst", "succeeded")
+"""Fields of rows that are shares of 1, or several of them, and are shown in percent."""
+
 # Ids of running tokens that a cell shows.
 _SOME = 3
 
@@ -154,6 +157,13 @@ def ids_in_words(ids: Sequence[int]) -> str:
 def share(part: float | None) -> str:
     """Return a share of 1 in percent."""
     return "-" if part is None else f"{part:.0%}"
+
+
+def percent(shares: float | Sequence[float] | None) -> str:
+    """Return a share of 1, or several, in percent, to a tenth; `-` for None."""
+    if isinstance(shares, Sequence):
+        return ", ".join(map(percent, shares)) or "-"
+    return "-" if shares is None else f"{shares:.1%}"
 
 
 def size(count: int | None) -> str:

@@ -55,6 +55,7 @@ from tokengate.control.messages import (
     WindowRow,
 )
 from tokengate.control.rendering._cells import (
+    SHARES,
     Column,
     Tail,
     duration,
@@ -63,6 +64,7 @@ from tokengate.control.rendering._cells import (
     ids_in_words,
     number,
     pairs_of,
+    percent,
     plain,
     share,
     size,
@@ -83,12 +85,10 @@ _Many: TypeAlias = Callable[[Sequence[Any], bool], RenderableType]  # renders ro
 # Fields of rows that are seconds, and are shown as a time.
 _DURATIONS = (
     "per", "probes_in", "wait_p95", "run_p50", "run_p95", "cpu", "backlog", "age", "idle", "made", "used", "expires",
-    "waits", "undone_in", "took",
+    "waits", "lasts", "undone_in", "took",
 )  # fmt: skip
 
 _TIMES = ("due", "last", "until", "accepted", "ended", "at")
-
-_SHARES = ("coverage", "thirds", "predicted", "cut_short", "worst", "succeeded")
 
 _ROUNDED = ("rate", "over", "loss", "plain")
 
@@ -779,10 +779,11 @@ def _derived(row: type[Any]) -> _Many:
 
 
 def _is_shown(field: attrs.Attribute[Any], rows: Sequence[Any]) -> bool:
-    empty = (field.default, (), None, "")
-    return "wide" not in field.metadata and (
-        "sparse" not in field.metadata or any(getattr(row, field.name) not in empty for row in rows)
-    )
+    return "wide" not in field.metadata and not all(_is_empty(row, field) for row in rows)
+
+
+def _is_empty(row: object, field: attrs.Attribute[Any]) -> bool:
+    return "sparse" in field.metadata and getattr(row, field.name) in (field.default, (), None, "")
 
 
 def _details(answer: Any) -> RenderableType:
@@ -794,7 +795,7 @@ def _details(answer: Any) -> RenderableType:
             value, title = getattr(one, field.name), field.name.replace("_", " ")
             if isinstance(value, tuple) and value and isinstance(value[0], str):
                 pairs += [(title, line) for line in value]
-            elif field.name != "row" and value not in ("", None, (), {}):
+            elif field.name != "row" and value not in ("", None, (), {}) and not _is_empty(one, field):
                 pairs.append((title, _column(field.name, hints[field.name]).cell(one)))
     return pairs_of(pairs)
 
@@ -802,8 +803,8 @@ def _details(answer: Any) -> RenderableType:
 def _column(field: str, hint: object) -> Column[Any]:
     def cell(row: object) -> object:
         value = getattr(row, field)
-        if field in _SHARES:
-            return ", ".join(map(_percent, value)) or "-" if isinstance(value, tuple) else _percent(value)
+        if field in SHARES:
+            return percent(value)
         if field in _DURATIONS:
             return duration(value)
         if field in _TIMES and value is not None:
@@ -817,7 +818,7 @@ def _column(field: str, hint: object) -> Column[Any]:
         if isinstance(value, bool):
             return yes_or_no(value)
         if isinstance(value, dict):
-            return tags_in_words(value)
+            return tags_in_words({name: f"{one:.3g}" if isinstance(one, float) else one for name, one in value.items()})
         if isinstance(value, tuple):
             return ", ".join(map(str, value)) or "-"
         return number(value) if value is None or isinstance(value, int | float) else value
@@ -825,10 +826,6 @@ def _column(field: str, hint: object) -> Column[Any]:
     numeric = bool({int, float} & {hint, *get_args(hint)})
     style = (lambda row: style_of(str(row.state))) if field == "state" else lambda _row: ""
     return Column(field.upper().replace("_", " "), cell, style, right=numeric, shrinks=not numeric and field != "name")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
 
 
 _MANY: dict[type[Any], _Many] = {
