@@ -194,7 +194,7 @@ def test_links_keep_what_the_list_takes(site: Served, tmp_path: Path) -> None:
 
 
 def test_rules_and_interventions_are_explained_changed_and_undone_from_their_screens(site: Served) -> None:
-    """The drawer of an intervention has what it was decided from; that of a rule has its mode; shares are percentages."""
+    """The drawer of an intervention has what it was decided from, that of a rule its mode; shares are percentages."""
     with Gate("shop", plugins=[predict := Predict()], shutdown=LIMIT) as gate:
         page = Page(site, gate)
         tables = {plural: words(page.screen(plural)) for plural in ("rules", "interventions", "calibrations")}
