@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
+from predictions import Foreseeing, foreseeing
 from ruled import EXPLAINED, Predict
 
 from tokengate import Gate, token
@@ -267,3 +270,88 @@ def test_errors_about_history_and_files_say_what_to_do(past: Path, rules: Path, 
         assert text in one.stderr
     assert [one.exit_code for one in found] == [2, 2, 1, 2, 2, 2, 2, 1]
     assert on(past, "evaluate", "-g", "shop").exit_code == 0
+
+
+# --- A gate with rules ------------------------------------------------------------------------------------------------
+
+
+@token
+def render(event: threading.Event) -> None:
+    event.wait(60)
+
+
+@pytest.fixture
+def seer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, until: Until) -> Iterator[tuple[Foreseeing, Path]]:
+    """A gate with a rule of its file that pauses what renders, and the directory of its file and its history."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    file, event = tmp_path / "tokengate.toml", threading.Event()
+    file.write_text(
+        '[[rule]]\nname = "stuck"\nselect = "operation=render,run.p50>1s"\ndo = "pause"\nmode = "act"\n'
+        'budget = "100/min, 100%"\n'
+    )
+    with foreseeing(monkeypatch, run={"render": 2.0}, plugins=(History(tmp_path),), config=file) as seen:
+        tokens = [render.submit(event) for _ in range(12)]
+        try:
+            until(lambda: sum(one.started_at is not None for one in tokens) == 2)
+            yield seen, tmp_path
+        finally:
+            event.set()  # what is paused goes on as the gate closes
+
+
+def ask(*arguments: str) -> Any:
+    return json.loads(CliRunner().invoke(main, (*arguments, "-g", "seer", "--json"), prog_name="tokengate").stdout)
+
+
+def test_what_rules_did_is_listed_explained_and_undone(seer: tuple[Foreseeing, Path]) -> None:
+    """One by `undo`, and all by `freeze --revert`; the rule shows what is left, and how often it was refused."""
+    seen, _ = seer
+    seen.look()
+    active = ask("interventions", "active")
+    details = ask("interventions", "show", str(active[0]["number"]))
+    undone = ask("interventions", "undo", str(active[0]["number"]), "--reason", "needed")
+    (rule,) = ask("rules")
+    frozen = CliRunner().invoke(main, ("freeze", "--revert", "--reason", "enough", "-g", "seer"))
+    seen.look()
+
+    assert [one["rule"] for one in active] == ["stuck"] * 6  # half of the twelve
+    assert details["explained"][0].startswith("matches operation=render")
+    assert details["before"] == {"paused": False}
+    assert undone["state"] == "undone"
+    assert (rule["active"], rule["meant"], rule["counts"]["active"]) == (5, 12, 6)
+    assert frozen.stdout == "what rules ask for is refused, and what they have done is being undone\n"
+    assert {one["state"] for one in ask("interventions") if one["verb"] == "pause"} == {"undone", "expired", "refused"}
+
+
+def test_what_rules_did_is_in_history_and_in_traces(seer: tuple[Foreseeing, Path], until: Until) -> None:
+    """Each as an event with a line that says it; in a trace, an instant."""
+    seen, directory = seer
+    seen.look()
+    history = seen.gate.plugin(History)
+    until(lambda: len(history.records("kind=intervention.active")) == 6)
+    table = CliRunner().invoke(main, ("history", "kind=intervention.active", "-g", "seer")).stdout
+    out = directory / "trace.json"
+    done = CliRunner().invoke(main, ("trace-export", "--since", "1h", "-o", str(out), "-g", "seer"))
+
+    assert "rule 'stuck', 'pause' for token " in table
+    assert done.exit_code == 0
+    items = json.loads(out.read_text())["traceEvents"]
+    acts = [one for one in items if one["ph"] == "i" and one["name"] == "intervention.active"]
+    assert len(acts) == 6
+    assert {one["args"]["rule"] for one in acts} == {"stuck"}
+
+
+def test_a_rule_has_another_mode_until_its_file_says_another_one(seer: tuple[Foreseeing, Path]) -> None:
+    """The row has both, and why; `reload` names the rules that have changed."""
+    seen, directory = seer
+    lowered = ask("rules", "mode", "stuck", "observe", "--reason", "a quiet night")
+    seen.look()
+    states = {one["state"] for one in ask("interventions")}
+    file = directory / "tokengate.toml"
+    file.write_text(file.read_text().replace('"act"', '"propose"'))
+    reloaded = ask("reload")
+    (raised,) = ask("rules")
+
+    assert (lowered["mode"], lowered["in_force"], lowered["why"]) == ("act", "observe", "an operator has set it")
+    assert states == {"observed"}
+    assert reloaded["changed"] == ["rule stuck"]
+    assert (raised["mode"], raised["in_force"], raised["why"]) == ("propose", "propose", "")
