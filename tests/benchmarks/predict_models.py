@@ -2,7 +2,8 @@
 
     python tests/benchmarks/predict_models.py [--only files jobs cost] [--record FILE.csv.gz]
 
-Each call is predicted, and then learned. A cost is the least of batches of 50, and their median. `--record` measures
+Each call is predicted, and then learned. Costs are those of one call: a quarter are below the
+first figure, half below the second. `--record` measures
 the calls of `files` anew, in one order at random, and writes them in another: else what else the machine does, which
 comes and goes, would be a drift of what is measured.
 """
@@ -105,26 +106,31 @@ def cost(name: str) -> Iterator[dict[str, Any]]:
     """Yield what it costs to learn and to predict, in microseconds."""
     calls = sets.SETS[name]()[:6_000]
     models = Models(sets.TAGS[name], notice=lambda *_: None)
-    attempts = [Attempt(call.sample, run=call.seconds) for call in calls]
-    times: dict[str, list[float]] = {"learn": [], "predict": [], "predict while it runs": []}
-
-    def batch(what: str, do: Callable[[Any], object], given: list[Any]) -> None:
-        began = time.perf_counter()
-        for one in given:
-            do(one)
-        times[what].append((time.perf_counter() - began) / len(given) * 1e6)
-
-    for number in range(0, len(attempts) - 50, 50):
-        now = attempts[number : number + 50]
-        batch("learn", models.learn, now)
-        samples = [attempt.sample for attempt in now]
+    times: dict[str, list[int]] = {}
+    now = time.perf_counter_ns
+    for number, call in enumerate(calls):
+        attempt, began = Attempt(call.sample, run=call.seconds), now()
+        outlook = models.outlook(call.sample)
+        predicted = now()
+        if outlook is not None:
+            outlook.at(1.0, 1.0)
+        told = now()
+        models.learn(attempt)
         if number >= 1_000:
-            batch("predict", models.outlook, samples)
-            outlooks = [outlook for sample in samples if (outlook := models.outlook(sample)) is not None]
-            batch("predict while it runs", lambda outlook: outlook.at(1.0, 1.0), outlooks)
+            for what, took in (
+                ("learn", now() - told),
+                ("predict", predicted - began),
+                ("while it runs", told - predicted),
+            ):
+                times.setdefault(what, []).append(took)
     for what, found in times.items():
-        least, median = min(found[20:]), statistics.median(found[20:])
-        yield {"set": name, "cost of": what, "least us": round(least, 1), "median us": round(median, 1)}
+        low, median, _ = statistics.quantiles(found, n=4)
+        yield {
+            "set": name,
+            "cost of": what,
+            "a quarter below us": round(low / 1000, 1),
+            "median us": round(median / 1000, 1),
+        }
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from tokengate.predict._cells import Cell, Key
 from tokengate.predict._failures import CLASSES, Failures
 from tokengate.predict._line import MOST as FEATURES
 from tokengate.predict._line import Known, Line
-from tokengate.predict._models import Models, OperationModel
-from tokengate.predict._outcomes import JUDGED, Outcomes
+from tokengate.predict._models import Models, OperationModel, Probability
+from tokengate.predict._outcomes import JUDGED, Scores, latest
 from tokengate.predict._point import Tags
 from tokengate.predict._residuals import KEPT, Drift, Window
 from tokengate.predict._sample import Target
@@ -42,7 +42,8 @@ _Amount = Annotated[float, Meta(ge=0, le=1e15)]
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 _Weight = Annotated[int, Meta(ge=1, le=10**9)]
 _Kept = Annotated[list[tuple[_Number, _Weight]], Meta(max_length=KEPT)]
-_Entries = Annotated[list[tuple[_Number, Annotated[float, Meta(ge=0, le=1e3)], _Weight]], Meta(max_length=JUDGED)]
+_Outcome = Annotated[float, Meta(ge=0, le=1)]
+_Entries = Annotated[list[tuple[_Number, _Outcome, _Weight]], Meta(max_length=JUDGED)]
 _Row = Annotated[list[_Number], Meta(min_length=1, max_length=FEATURES + 1)]
 
 
@@ -87,8 +88,7 @@ class _Residuals(_Part, frozen=True):
 
 class _Scores(_Part, frozen=True):
     learned: _Count
-    coverage: _Entries
-    losses: _Entries
+    latest: Annotated[list[tuple[_Number | None, _Outcome, _Weight, _Amount]], Meta(max_length=JUDGED)]
 
 
 class _Changes(_Part, frozen=True):
@@ -106,7 +106,7 @@ class _Operation(_Part, frozen=True):
     failing: _Entries
     late: _Entries
     cut_short: _Entries
-    why_not: Mapping[Literal["failing", "late"], str]
+    why_not: Mapping[Probability, str]
 
 
 class ModelFile(_Part, frozen=True):
@@ -250,7 +250,7 @@ def _state(
             list(contender.failed.newest),
             [_OfTags(list(tags), list(window.newest)) for tags, window in windows],
         ),
-        scores=_Scores(contender.learned, contender.coverage.entries(), contender.losses.entries()),
+        scores=_Scores(contender.learned, list(contender.scores.latest)),
         changes=_Changes(
             one.drifts, one.since, (drift.known, drift.mean, drift.variance, drift.up, drift.down), one.standing.why_not
         ),
@@ -261,9 +261,9 @@ def _state(
             model.failures.calls,
             model.failures.failed,
             dict(model.failures.classes),
-            model.failing.entries(),
-            model.late.entries(),
-            model.cut_short.entries(),
+            list(model.failing),
+            list(model.late),
+            list(model.cut_short),
             model.why_not,
         ),
         since=model.since,
@@ -294,7 +294,7 @@ def read_models(folder: Path, models: Models, gate: str) -> tuple[str, ...]:
             problems.append(str(error))
     for _, model in models.operations.rows():
         for one in model.targets.values():
-            one.settle(model.cut_short.mean or 0.0, judge=False)
+            one.settle(model.cut_short, judge=False)
     return tuple(problems)
 
 
@@ -382,8 +382,10 @@ def _restore(models: Models, one: ModelFile, gate: str) -> None:
             key = (one.target, one.operation, tuple(cell.tags), tuple(cell.octaves))
             models.cells.use(key).restore(cell.buckets, cell.records)
     contender.learned = one.scores.learned
-    coverage = one.scores.coverage if is_ours else ()
-    contender.restore(residuals.level, residuals.newest, residuals.failed, coverage, one.scores.losses)
+    contender.restore(residuals.level, residuals.newest, residuals.failed)
+    contender.scores = Scores(
+        score if is_ours else (None, 0.0, weight, loss) for score in one.scores.latest for _, _, weight, loss in [score]
+    )
     for of_tags in residuals.of_tags:
         window = models.windows.use((contender, tuple(of_tags.tags)))
         for residual, weight in of_tags.newest:
@@ -395,6 +397,6 @@ def _restore(models: Models, one: ModelFile, gate: str) -> None:
     if one.rest is not None:
         rest = one.rest
         model.attempts, model.failures = rest.attempts, Failures(rest.calls, rest.failed, rest.classes)
-        model.failing, model.late = Outcomes(rest.failing if is_ours else ()), Outcomes(rest.late if is_ours else ())
-        model.cut_short = Outcomes(rest.cut_short)
+        model.failing, model.late = latest(rest.failing if is_ours else ()), latest(rest.late if is_ours else ())
+        model.cut_short = latest(rest.cut_short)
         model.why_not = rest.why_not if is_ours else dict.fromkeys(rest.why_not, _FOREIGN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Final, Literal, TypeAlias
@@ -13,10 +14,10 @@ from tokengate.predict._cells import Cell, Cells, Key
 from tokengate.predict._factors import Factors
 from tokengate.predict._failures import Failures
 from tokengate.predict._line import Line
-from tokengate.predict._outcomes import CalibrationRow, Outcomes, means, thirds, why_not_probable
+from tokengate.predict._outcomes import CalibrationRow, Entry, latest, listed, means, thirds, why_not_probable
 from tokengate.predict._outlook import Outlook
 from tokengate.predict._own import Own
-from tokengate.predict._point import Point, Tags, point_of
+from tokengate.predict._point import Tags, point_of
 from tokengate.predict._residuals import Window
 from tokengate.predict._sample import Attempt, Estimator, Sample, Target
 from tokengate.predict._table import Table
@@ -27,6 +28,10 @@ Notice: TypeAlias = Callable[[str, str, Mapping[str, str | int | float | bool]],
 
 TARGETS: Final[tuple[Target, ...]] = ("run", "memory")
 
+Probability: TypeAlias = Literal["failing", "late"]
+
+_RUN: Final = frozenset(["run"])
+_MEMORY: Final = frozenset(["memory"])
 _OPERATIONS: Final = 1_000  # at most; the longest unused goes
 
 
@@ -40,24 +45,33 @@ class OperationModel:
         late: (probability to miss the deadline, whether it did, weight).
         cut_short: (0, whether it was, weight).
         attempts: how many were learned from.
-        why_not: {`failing` or `late`: why rules may not act by it; empty: they may}; replaced as a whole.
+        licensed: the probabilities that rules may act by.
         since: when it began to learn, seconds since the epoch.
     """
 
     def __init__(self, targets: Mapping[Target, TargetModel]) -> None:
         self.targets = targets
         self.failures = Failures()
-        self.failing, self.late, self.cut_short = Outcomes(), Outcomes(), Outcomes()
+        self.failing: deque[Entry] = latest()
+        self.late: deque[Entry] = latest()
+        self.cut_short: deque[Entry] = latest()
         self.attempts = 0
-        self.why_not: Mapping[Literal["failing", "late"], str] = {"failing": "0 records", "late": "0 records"}
+        self.why_not = {"failing": "0 records", "late": "0 records"}
         self.since = time.time()
+
+    @property
+    def why_not(self) -> Mapping[Probability, str]:
+        """{probability: why rules may not act by it; empty: they may}."""
+        return self._why_not
+
+    @why_not.setter
+    def why_not(self, why_not: Mapping[Probability, str]) -> None:
+        self._why_not = why_not
+        self.licensed = frozenset([name for name, why in why_not.items() if not why])
 
     def settle(self) -> None:
         """See anew whether rules may act by probabilities."""
-        self.why_not = {
-            "failing": why_not_probable(self.failing.entries()),
-            "late": why_not_probable(self.late.entries()),
-        }
+        self.why_not = {"failing": why_not_probable(listed(self.failing)), "late": why_not_probable(listed(self.late))}
 
 
 class Models:
@@ -101,41 +115,32 @@ class Models:
         """Learn of an attempt that has begun, after judging what was expected of it; on one thread."""
         if attempt.run is None or not 0 <= attempt.run < math.inf:
             return
-        model = self.operations.use(attempt.sample.operation)
-        point = point_of(attempt.sample, self.tags)
-        model.cut_short.add(0.0, float(attempt.cut_short), attempt.weight)
-        run, late = model.targets["run"], attempt.late
-        expected = run.predictions(point)
-        if late is not None and attempt.left is not None:
-            beyond = run.beyond(point, expected, attempt.left)
+        sample, weight, failed = attempt.sample, attempt.weight, bool(attempt.error)
+        model, point = self.operations.use(sample.operation), point_of(sample, self.tags)
+        late, left = attempt.late, attempt.left
+        if late is not None and left is not None:
+            beyond = model.targets["run"].beyond(point, left)
             if beyond is not None:
-                model.late.add(beyond, float(late), attempt.weight)
-        if not attempt.cut_short:
+                model.late.append((beyond, float(late), weight))
+        model.cut_short.append((0.0, float(attempt.cut_short), weight))
+        if attempt.cut_short:
+            for one in model.targets.values():
+                if not one.standing.why_not:
+                    one.settle(model.cut_short, judge=True)
+        else:
             if model.attempts >= ENOUGH:
-                model.failing.add(model.failures.rate, float(bool(attempt.error)), attempt.weight)
+                model.failing.append((model.failures.rate, float(failed), weight))
             model.attempts += 1
-            model.failures.learn(attempt.error, attempt.weight)
-            self._learn(model, "run", point, expected, attempt.run, attempt)
-            if attempt.memory is not None and 0 <= attempt.memory < math.inf:
-                expected = model.targets["memory"].predictions(point)
-                self._learn(model, "memory", point, expected, attempt.memory, attempt)
-        if model.attempts % JUDGED_EACH == 0:
-            model.settle()
-        self._tell_off(attempt.sample.operation)
-
-    def _learn(
-        self,
-        model: OperationModel,
-        target: Target,
-        point: Point,
-        expected: Sequence[float | None],
-        value: float,
-        attempt: Attempt,
-    ) -> None:
-        one, cut = model.targets[target], model.cut_short.mean or 0.0
-        if one.learn(point, expected, value, attempt.weight, bool(attempt.error), cut):
-            details = {"target": target, "records": one.n, "drifts": one.drifts}
-            self._notice("model.drifted", point.sample.operation, details)
+            model.failures.learn(attempt.error, weight)
+            for target, value in zip(TARGETS, (attempt.run, attempt.memory), strict=True):
+                if value is not None and 0 <= value < math.inf:
+                    one = model.targets[target]
+                    if one.learn(point, value, weight, failed, model.cut_short):
+                        details = {"target": target, "records": one.n, "drifts": one.drifts}
+                        self._notice("model.drifted", sample.operation, details)
+            if model.attempts % JUDGED_EACH == 0:
+                model.settle()
+        self._tell_off(sample.operation)
 
     def _tell_off(self, operation: str) -> None:
         for own in self._own:
@@ -157,25 +162,26 @@ class Models:
             return None
         point = point_of(sample, self.tags)
         run, memory = model.targets["run"].said(point, own), model.targets["memory"].said(point, own)
-        said = run or memory
-        if said is None:
+        first = run or memory
+        if first is None:
             return None
+        _, answer, contender, _ = first
         target = model.targets["memory" if run is None else "run"]
-        calibrated: list[str] = [name for name, why in model.why_not.items() if not why]
-        if run is not None and run.is_calibrated:
-            calibrated.append("run")
-        if memory is not None and memory.is_calibrated:
-            calibrated.append("memory")
+        licensed: frozenset[str] = model.licensed
+        if run is not None and run[3]:
+            licensed |= _RUN
+        if memory is not None and memory[3]:
+            licensed |= _MEMORY
         return Outlook(
-            None if run is None else run.spread,
-            None if memory is None else memory.spread,
+            None if run is None else run[0],
+            None if memory is None else memory[0],
             model.failures.rate if model.attempts >= ENOUGH else None,
-            said.answer.basis,
+            answer.basis,
             target.n,
-            said.contender.coverage.mean,
-            frozenset(calibrated),
-            f"{said.contender.estimator.name} {target.drifts + 1}",
-            Factors(said.answer.factors),
+            contender.scores.coverage,
+            licensed,
+            f"{contender.estimator.name} {target.drifts + 1}",
+            Factors(answer.factors),
         )
 
     def asks_own(self, operation: str) -> bool:
@@ -197,40 +203,39 @@ class Models:
 
 def _rows(operation: str, model: OperationModel) -> Iterator[CalibrationRow]:
     """Yield how right the predictions of an operation were."""
-    cut = model.cut_short.mean or 0.0
+    _, cut = means(listed(model.cut_short))
     for name, target in model.targets.items():
-        standing = target.standing
-        if not target.n:
-            continue
-        first = standing.ranking[0] if standing.ranking else target.contenders[0]
-        entries = first.coverage.entries()
-        yield CalibrationRow(
-            operation,
-            name,
-            target.n,
-            first.coverage.mean,
-            tuple([means(part)[1] for part in thirds(entries) if part]),
-            (),
-            not standing.why_not,
-            standing.why_not,
-            estimator=first.estimator.name if standing.ranking else "",
-            losses={one.estimator.name: one.losses.mean for one in target.contenders if one.losses.mean is not None},
-            cut_short=cut,
-            drifts=target.drifts,
-            since_drift=target.since,
-        )
+        if target.n:
+            ranking, why = target.standing
+            first = (ranking or target.contenders)[0]
+            yield CalibrationRow(
+                operation,
+                name,
+                target.n,
+                first.scores.coverage,
+                tuple([means(part)[1] for part in thirds(first.scores.entries()) if part]),
+                (),
+                not why,
+                why,
+                estimator=first.estimator.name if ranking else "",
+                losses={
+                    one.estimator.name: one.scores.loss for one in target.contenders if one.scores.loss is not None
+                },
+                cut_short=cut,
+                drifts=target.drifts,
+                since_drift=target.since,
+            )
     for probability, why in model.why_not.items():
-        outcomes = model.failing if probability == "failing" else model.late
-        entries = outcomes.entries()
-        parts = [part for part in thirds(entries) if part]
-        if parts:
+        entries = listed(model.failing if probability == "failing" else model.late)
+        if entries:
+            parts = [means(part) for part in thirds(entries) if part]
             yield CalibrationRow(
                 operation,
                 probability,
                 model.attempts,
-                outcomes.mean,
-                tuple([means(part)[1] for part in parts]),
-                tuple([means(part)[0] for part in parts]),
+                means(entries)[1],
+                tuple([seen for _, seen in parts]),
+                tuple([said for said, _ in parts]),
                 not why,
                 why,
                 shares=model.failures.shares() if probability == "failing" else {},

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from operator import itemgetter, mul
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import attrs
 
@@ -13,13 +13,14 @@ from tokengate.predict._residuals import COVERED
 
 JUDGED: Final = 500
 """Predictions by which the coming ones are judged, the latest."""
+CUT_SHORT: Final = 0.05
+"""The share of attempts that may have been cut short."""
 LICENSED: Final = 200
 """Records, since the latest drift, from which on predictions can be calibrated."""
 
 _IN_ALL: Final = 0.03  # what coverage may be off, in all, in each third, and probabilities in each third
 _IN_THIRD: Final = 0.08
 _OF_PROBABILITY: Final = 0.05
-_CUT_SHORT: Final = 0.05
 _SPARSE: Final = {"sparse": True}  # columns of tables that are there if a row has a value, and those of wide tables
 _WIDE: Final = {"wide": True}
 
@@ -28,45 +29,72 @@ _predicted_of, _weight_of = itemgetter(0), itemgetter(2)
 Entry: TypeAlias = tuple[float, float, int]
 """(what was predicted, what became of it, weight)."""
 
+Score: TypeAlias = tuple[float | None, float, int, float]
+"""(the log of a prediction or None, whether its bound covered the value, weight, pinball loss)."""
 
-class Outcomes:
-    """The latest 500 predictions, and what became of them."""
+T = TypeVar("T")
 
-    __slots__ = ("_entries", "_total", "_weight")
 
-    def __init__(self, entries: Iterable[Sequence[float]] = ()) -> None:
-        self._entries: deque[Entry] = deque()
-        self._total = 0.0
-        self._weight = 0
-        for predicted, outcome, weight in entries:
-            self.add(predicted, outcome, int(weight))
+def latest(entries: Iterable[T] = ()) -> deque[T]:
+    """Return a collection of the latest 500 of something."""
+    return deque(entries, JUDGED)
 
-    def __len__(self) -> int:
-        return len(self._entries)
 
-    def add(self, predicted: float, outcome: float, weight: int) -> None:
+def listed(entries: Collection[T]) -> list[T]:
+    """Return what a collection has, on any thread while it changes."""
+    while True:
+        try:
+            return list(entries)
+        except RuntimeError:  # it has changed meanwhile
+            continue
+
+
+class Scores:
+    """How right an estimator was of late.
+
+    Attributes:
+        latest: of its predictions; without one there is none, and the loss is that of another estimator.
+    """
+
+    __slots__ = ("_covered", "_lost", "_said", "_weight", "latest")
+
+    def __init__(self, scores: Iterable[Score] = ()) -> None:
+        self.latest: deque[Score] = deque()
+        self._lost = self._covered = 0.0
+        self._weight = self._said = 0  # of all, and of those that have a prediction
+        for score in scores:
+            self.add(*score)
+
+    def add(self, predicted: float | None, covered: float, weight: int, loss: float) -> None:
         """Add one; if they are too many, the oldest goes."""
-        entries = self._entries
-        if len(entries) == JUDGED:
-            _, old, its_weight = entries.popleft()
-            self._total -= old * its_weight
+        scores = self.latest
+        if len(scores) == JUDGED:
+            old, was_covered, its_weight, its_loss = scores.popleft()
             self._weight -= its_weight
-        entries.append((predicted, outcome, weight))
-        self._total += outcome * weight
+            self._lost -= its_loss * its_weight
+            if old is not None:
+                self._said -= its_weight
+                self._covered -= was_covered * its_weight
+        scores.append((predicted, covered, weight, loss))
         self._weight += weight
+        self._lost += loss * weight
+        if predicted is not None:
+            self._said += weight
+            self._covered += covered * weight
 
     @property
-    def mean(self) -> float | None:
-        """The mean of what became of them; None before the first."""
-        return self._total / self._weight if self._weight else None
+    def loss(self) -> float | None:
+        """The mean pinball loss at p50, of logs; None before the first."""
+        return self._lost / self._weight if self._weight else None
+
+    @property
+    def coverage(self) -> float | None:
+        """The share of values that were below their bounds; None before the first."""
+        return self._covered / self._said if self._said else None
 
     def entries(self) -> list[Entry]:
-        """Return them, the oldest first; on any thread."""
-        while True:
-            try:
-                return list(self._entries)
-            except RuntimeError:  # one came meanwhile
-                continue
+        """Return (prediction, whether its bound covered the value, weight) of each; on any thread."""
+        return [(said, covered, weight) for said, covered, weight, _ in listed(self.latest) if said is not None]
 
 
 def thirds(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
@@ -76,7 +104,9 @@ def thirds(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
 
 
 def means(entries: Sequence[Entry]) -> tuple[float, float]:
-    """Return the means of what was predicted and of what became of it; there is at least one entry."""
+    """Return the means of what was predicted and of what became of it; 0 without entries."""
+    if not entries:
+        return 0.0, 0.0
     predicted, outcomes, weights = zip(*entries, strict=True)
     total = sum(weights)
     return sum(map(mul, predicted, weights)) / total, sum(map(mul, outcomes, weights)) / total
@@ -94,8 +124,8 @@ def why_not_covered(entries: Sequence[Entry], since: int, cut_short: float) -> s
     """
     if min(since, len(entries)) < LICENSED:
         return f"{min(since, len(entries))} of {LICENSED} records since the latest change"
-    if cut_short > _CUT_SHORT:
-        return f"{cut_short:.0%} were cut short, {_CUT_SHORT:.0%} may be"
+    if cut_short > CUT_SHORT:
+        return f"{cut_short:.0%} were cut short, {CUT_SHORT:.0%} may be"
     found = [_weights(part) for part in thirds(entries)]
     whole = [sum(weights) for weights in zip(*found, strict=True)]
     for name, tolerance, (total, above, not_below) in zip(

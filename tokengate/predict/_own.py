@@ -16,11 +16,7 @@ from tokengate.predict._sample import Estimator, Sample, Target
 SLOW: Final = 0.001
 """Seconds that a call may take."""
 STRIKES: Final = 3
-"""Calls that raise or are slow until it is switched off."""
-
-_FORGIVEN: Final = (
-    100  # calls in time after which slow ones are forgotten: any thread may have to wait once for the GIL
-)
+"""Calls that raise until it is switched off; or calls in a row that are slow, since any may once wait for its turn."""
 
 
 class Own:
@@ -39,12 +35,13 @@ class Own:
         self.name = type(estimator).__name__
         self.target: Target = estimator.target
         self.off = ""
-        self._raised = self._slow = self._in_time = 0
+        self._raised = 0
+        self._slow = {"learn": 0, "predict": 0}  # calls in a row
 
     def learn(self, point: Point, log: float, _weight: int) -> bool:
         """Have it learn; return whether it did."""
         sample = attrs.evolve(point.sample, value=math.exp(log))
-        return self._timed(self._learn, sample) is not None
+        return self._timed("learn", self._learn, sample) is not None
 
     def _learn(self, sample: Sample) -> float:
         self._estimator.learn(sample)
@@ -52,7 +49,7 @@ class Own:
 
     def predict(self, point: Point) -> float | None:
         """Return the log of what it expects; None: it does not know, is switched off, or has failed."""
-        value = self._timed(self._predict, point.sample)
+        value = self._timed("predict", self._predict, point.sample)
         return None if value is None else log_of(value)
 
     def _predict(self, sample: Sample) -> float | None:
@@ -71,7 +68,7 @@ class Own:
     def widen(self, _operation: str) -> None:
         """Leave to it what it makes of changes."""
 
-    def _timed(self, call: Callable[[Sample], float | None], sample: Sample) -> float | None:
+    def _timed(self, name: str, call: Callable[[Sample], float | None], sample: Sample) -> float | None:
         if self.off:
             return None
         began = time.perf_counter()
@@ -81,14 +78,9 @@ class Own:
             self._raised += 1
             self._strike(self._raised, f"it raised {type(error).__name__}: {error}")
             return None
-        if (took := time.perf_counter() - began) > SLOW:
-            self._slow += 1
-            self._in_time = 0
-            self._strike(self._slow, f"it took {took * 1000:.1f} ms")
-        else:
-            self._in_time += 1
-            if self._in_time >= _FORGIVEN:
-                self._slow = 0
+        took = time.perf_counter() - began
+        self._slow[name] = self._slow[name] + 1 if took > SLOW else 0
+        self._strike(self._slow[name], f"{name}() took {took * 1000:.1f} ms")
         return found
 
     def _strike(self, strikes: int, why: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable
+from math import ceil, sqrt
 from typing import Final, TypeAlias
 
 KEPT: Final = 300
@@ -20,7 +20,8 @@ GAMMA: Final = 0.01
 SAME: Final = 1e-9
 """Logs that are nearer than this are equal."""
 
-_LEVELS: Final = (0.9, 1.2)  # what the level is corrected to at most, so that it soon comes back
+_LOWEST: Final = 0.9  # what the level is corrected to at most, so that it soon comes back
+_HIGHEST: Final = 1.2
 _DELTA: Final = 0.25  # Page-Hinkley: what a mean may be off, and the sum that tells of a drift, in deviations
 _LAMBDA: Final = 25.0
 _FARTHEST: Final = 4.0  # deviations that one residual counts for at most, so that one outlier is no drift
@@ -43,7 +44,7 @@ def quantile(residuals: Residuals, level: float, first: int = 0) -> float:
     values, weights = residuals
     number = len(values) - first
     if weights is None:
-        rank = math.ceil(level * (number + 1) - SAME)
+        rank = ceil(level * (number + 1) - SAME)
         return values[first + (1 if rank < 1 else number if rank > number else rank) - 1]
     total = sum(weights[first:])
     above = total - level * total * (number + 1) / number + SAME  # the weight that may be above it
@@ -72,12 +73,11 @@ class Window:
         known: the same sorted. It is replaced as a whole, so any thread may read it.
     """
 
-    __slots__ = ("_weight", "known", "newest")
+    __slots__ = ("known", "newest")
 
     def __init__(self, newest: Iterable[tuple[float, int]] = ()) -> None:
         self.newest: deque[tuple[float, int]] = deque()
         self.known: Residuals = NONE
-        self._weight = 0
         for residual, weight in newest:
             self.add(residual, weight)
 
@@ -95,23 +95,17 @@ class Window:
                     position += 1
                 del weights[position]
             del values[position]
-            self._weight -= its_weight
         newest.append((residual, weight))
-        self._weight += weight
         position = bisect_right(values, residual)
         values.insert(position, residual)
         if weights is not None:
             weights.insert(position, weight)
-            if self._weight == len(values):
+            if sum(weights) == len(weights):
                 weights = None
         self.known = (values, weights)
 
-    def relative(self, weight: int) -> float:
-        """Return a weight as a multiple of the mean one; there is at least one residual."""
-        return weight * len(self.newest) / self._weight
 
-
-def corrected(level: float, covered: float, weight: float) -> float:
+def corrected(level: float, covered: float, weight: float = 1.0) -> float:
     """Return the level of the next bound, by adaptive conformal inference.
 
     Args:
@@ -120,7 +114,7 @@ def corrected(level: float, covered: float, weight: float) -> float:
         weight: of the value, as a multiple of the mean one.
     """
     level += GAMMA * weight * (COVERED - covered)
-    return _LEVELS[0] if level < _LEVELS[0] else _LEVELS[1] if level > _LEVELS[1] else level
+    return level if _LOWEST <= level <= _HIGHEST else _LOWEST if level < _LOWEST else _HIGHEST
 
 
 class Drift:
@@ -147,15 +141,17 @@ class Drift:
 
     def add(self, residual: float) -> bool:
         """Tell whether residuals have changed all at once, given one more. The first 25 after a drift only teach."""
-        off, self.known = residual - self.mean, self.known + 1
-        if self.known > AFTER_DRIFT:
-            deviations = off / math.sqrt(self.variance if self.variance > _NARROWEST else _NARROWEST)
-            deviations = _FARTHEST if deviations > _FARTHEST else -_FARTHEST if deviations < -_FARTHEST else deviations
-            up, down = self.up + deviations - _DELTA, self.down - deviations - _DELTA
+        off, known, variance = residual - self.mean, self.known + 1, self.variance
+        self.known = known
+        if known > AFTER_DRIFT:
+            away = off / sqrt(variance if variance > _NARROWEST else _NARROWEST)
+            if not -_FARTHEST < away < _FARTHEST:
+                away = _FARTHEST if away > 0 else -_FARTHEST
+            up, down = self.up + away - _DELTA, self.down - away - _DELTA
             if up > _LAMBDA or down > _LAMBDA:
                 return True
             self.up, self.down = up if up > 0.0 else 0.0, down if down > 0.0 else 0.0
-        step = 1.0 / (self.known if self.known < KEPT else KEPT)
+        step = 1.0 / (known if known < KEPT else KEPT)
         self.mean += off * step
-        self.variance += (off * off * (1.0 - step) - self.variance) * step
+        self.variance = variance + (off * off * (1.0 - step) - variance) * step
         return False

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
+from math import exp
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from tokengate.predict._outcomes import Outcomes, why_not_covered
+from tokengate.predict._outcomes import Entry, Scores, listed, means, why_not_covered
 from tokengate.predict._outlook import Spread
 from tokengate.predict._point import Answer, Point, Tags, log_of
 from tokengate.predict._residuals import (
@@ -76,37 +76,28 @@ class Contender:
         learned: the number of records that it could learn from.
         level: which quantile of residuals is the bound.
         bounds: what leads to bounds; replaced as a whole, so that any thread may read it.
-        coverage: (log of the prediction, whether its bound covered the value, weight).
-        losses: pinball losses at p50, of logs.
+        scores: how right it was.
         window: its residuals.
         failed: those of calls that failed.
         of_tags: {(contender, tags): their residuals}, of all contenders.
     """
 
-    __slots__ = ("bounds", "coverage", "estimator", "failed", "learned", "level", "losses", "of_tags", "window")
+    __slots__ = ("bounds", "estimator", "failed", "learned", "level", "of_tags", "scores", "window")
 
     def __init__(self, estimator: Estimating, of_tags: Table[tuple[Contender, Tags], Window]) -> None:
         self.estimator = estimator
         self.of_tags = of_tags
         self.learned = 0
-        self.restore(COVERED, (), (), (), ())
+        self.scores = Scores()
+        self.restore(COVERED, (), ())
 
     def restore(
-        self,
-        level: float,
-        residuals: Iterable[tuple[float, int]],
-        failed: Iterable[tuple[float, int]],
-        coverage: Iterable[Sequence[float]],
-        losses: Iterable[Sequence[float]],
+        self, level: float, residuals: Iterable[tuple[float, int]], failed: Iterable[tuple[float, int]]
     ) -> None:
-        """Take what is known from elsewhere."""
+        """Have other residuals lead to bounds."""
         self.level = level
         self.window, self.failed = Window(residuals), Window(failed)
-        self.coverage, self.losses = Outcomes(coverage), Outcomes(losses)
-        self._publish()
-
-    def _publish(self) -> None:
-        self.bounds: Bounds = (self.window.known, self.level, self.failed.known)
+        self.bounds: Bounds = (self.window.known, level, self.failed.known)
 
     def bounds_for(self, tags: Tags) -> Bounds:
         """Return what leads to bounds of calls with some tags, of which residuals of all are used if these have few."""
@@ -119,12 +110,16 @@ class Contender:
     def judge(self, tags: Tags, predicted: float, residual: float, weight: int, failed: bool) -> None:
         """Take in how right a prediction was."""
         residuals, level, failures = self.bounds_for(tags) if tags else self.bounds
+        loss = residual / 2 if residual > 0 else residual / -2
         if residuals[0]:
             off = residual - quantile(residuals, level)
             covered = 1.0 if off < -SAME else 0.0 if off > SAME else COVERED
-            self.coverage.add(predicted, covered, weight)
-            level = self.level = corrected(self.level, covered, self.window.relative(weight))
-        self.losses.add(0.0, abs(residual) / 2, weight)
+            self.scores.add(predicted, covered, weight, loss)
+            weights = residuals[1]
+            level = corrected(level, covered, 1.0 if weights is None else weight * len(weights) / sum(weights))
+            self.level = level
+        else:
+            self.scores.add(None, 0.0, weight, loss)
         self.window.add(residual, weight)
         if failed:
             self.failed.add(residual, weight)
@@ -135,11 +130,9 @@ class Contender:
 
     def forget(self) -> None:
         """Keep only the newest residuals: calls have changed."""
-        self.window = Window(list(self.window.newest)[-AFTER_DRIFT:])
-        self.failed = Window(list(self.failed.newest)[-AFTER_DRIFT:])
+        self.restore(self.level, list(self.window.newest)[-AFTER_DRIFT:], list(self.failed.newest)[-AFTER_DRIFT:])
         for key in [key for key in self.of_tags if key[0] is self]:
             del self.of_tags[key]
-        self._publish()
 
 
 class Standing(NamedTuple):
@@ -154,20 +147,8 @@ class Standing(NamedTuple):
     why_not: str = "0 records"
 
 
-class Said(NamedTuple):
-    """What is expected of a call.
-
-    Attributes:
-        spread: of its value.
-        answer: of the estimator.
-        contender: the estimator, and how right it was.
-        is_calibrated: whether rules may act by it.
-    """
-
-    spread: Spread
-    answer: Answer
-    contender: Contender
-    is_calibrated: bool
+Said: TypeAlias = tuple[Spread, Answer, Contender, bool]
+"""(how the value is spread, what the estimator says, the estimator, whether rules may act by it)."""
 
 
 class TargetModel:
@@ -209,93 +190,76 @@ class TargetModel:
                 continue
             answer = contender.estimator.explained(point)
             residuals, level, failed = contender.bounds_for(point.tags)
-            if answer is None or not residuals[0]:
-                continue
-            expected = math.exp(_within(answer.log))
-            p95 = expected * math.exp(quantile(residuals, level))
-            spread = Spread(expected, min(expected, p95), p95, residuals, level, failed)
-            return Said(spread, answer, contender, not why_not and contender is ranking[0])
+            if answer is not None and residuals[0]:
+                expected = exp(_within(answer.log))
+                p95 = expected * exp(quantile(residuals, level))
+                spread = Spread(expected, expected if expected < p95 else p95, p95, residuals, level, failed)
+                return spread, answer, contender, not why_not and contender is ranking[0]
         return None
 
-    def predictions(self, point: Point) -> list[float | None]:
-        """Return the log of what each contender expects of a call, to be judged by its end."""
-        logs = [contender.estimator.predict(point) for contender in self.contenders]
-        return [None if log is None else _within(log) for log in logs]
-
-    def answering(self, predictions: Sequence[float | None]) -> int | None:
-        """Return the place of the contender whose prediction is the one that is said."""
-        for contender in self.standing.ranking:
-            place = self.contenders.index(contender)
-            if predictions[place] is not None:
-                return place
-        return None
-
-    def beyond(self, point: Point, predictions: Sequence[float | None], value: float) -> float | None:
+    def beyond(self, point: Point, value: float) -> float | None:
         """Return the probability that a call takes more than a value; None: not known."""
-        place = self.answering(predictions)
-        expected = None if place is None else predictions[place]
-        if place is None or expected is None:
-            return None
-        residuals = self.contenders[place].bounds_for(point.tags)[0]
-        return share_above(residuals, log_of(value) - expected) if residuals[0] else None
+        for contender in self.standing.ranking:
+            expected = contender.estimator.predict(point)
+            residuals = contender.bounds_for(point.tags)[0]
+            if expected is not None and residuals[0]:
+                return share_above(residuals, log_of(value) - _within(expected))
+        return None
 
-    def learn(
-        self, point: Point, predictions: Sequence[float | None], value: float, weight: int, failed: bool, cut: float
-    ) -> bool:
+    def learn(self, point: Point, value: float, weight: int, failed: bool, cuts: Collection[Entry]) -> bool:
         """Learn of a call, after judging what was expected of it; return whether calls have changed.
 
         Args:
             point: the call.
-            predictions: what was expected of it.
             value: seconds or bytes that it took.
             weight: the number of calls that it stands for.
             failed: whether it failed.
-            cut: the share of the latest attempts that were cut short.
+            cuts: (0, whether it was cut short, weight) of the latest attempts.
         """
-        log, loss = log_of(value), None
-        answering = self.answering(predictions)
-        changed = False
-        for place, (contender, expected) in enumerate(zip(self.contenders, predictions, strict=True)):
-            if expected is None:
-                if loss is not None:  # that it said nothing makes it neither better nor worse than the one before
-                    contender.losses.add(0.0, loss, weight)
-                continue
-            residual = log - expected
-            if place == answering:
-                changed = self.drift.add(residual)
-            contender.judge(point.tags, expected, residual, weight, failed)
-            loss = abs(residual) / 2 if loss is None else loss
+        log, loss, changed = log_of(value), None, False
+        found = {contender: contender.estimator.predict(point) for contender in self.contenders}
+        for answering in self.standing.ranking:
+            if (expected := found[answering]) is not None:
+                changed = self.drift.add(log - _within(expected))
+                break
+        for contender, expected in found.items():
+            if expected is not None:
+                said = _within(expected)
+                contender.judge(point.tags, said, log - said, weight, failed)
+                loss = abs(log - said) / 2 if loss is None else loss
+            elif loss is not None:  # that it said nothing makes it neither better nor worse than the first
+                contender.scores.add(None, 0.0, weight, loss)
         if changed:
             self.drifts += 1
             self.since, self.drift = 0, Drift()
-        for contender in self.contenders:
-            if changed:
+            for contender in self.contenders:
                 contender.forget()
                 contender.estimator.widen(self._operation)
+        for contender in self.contenders:
             contender.learned += contender.estimator.learn(point, log, weight)
         self.since += 1
         self.n += 1
         if changed or self.since % RANKED_EACH == 0 or not self.standing.ranking:
-            self.settle(cut, judge=changed or self.since % JUDGED_EACH == 0)
+            self.settle(cuts, judge=changed or self.since % JUDGED_EACH == 0)
         return changed
 
-    def settle(self, cut: float, *, judge: bool) -> None:
+    def settle(self, cuts: Collection[Entry], *, judge: bool) -> None:
         """See which contender is the best, and whether rules may act by it.
 
         Args:
-            cut: the share of the latest attempts that were cut short.
+            cuts: (0, whether it was cut short, weight) of the latest attempts.
             judge: whether to see that anew even if it is the same contender.
         """
-        able = [one for one in self.contenders if one.learned >= ENOUGH and one.losses.mean is not None]
+        able = [one for one in self.contenders if one.learned >= ENOUGH and one.scores.loss is not None]
         ranking, before = tuple(sorted(able, key=_loss)), self.standing
         why = before.why_not
         if ranking and (judge or (before.ranking and ranking[0] is not before.ranking[0])):
-            why = why_not_covered(ranking[0].coverage.entries(), self.since, cut)
+            why = why_not_covered(ranking[0].scores.entries(), self.since, means(listed(cuts))[1])
         self.standing = Standing(ranking, why)
 
 
 def _loss(contender: Contender) -> float:
-    return contender.losses.mean or 0.0
+    return contender.scores.loss or 0.0
 
 
 def _within(log: float) -> float:

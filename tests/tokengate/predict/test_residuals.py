@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tokengate.predict._outcomes import JUDGED, LICENSED, Outcomes, means, thirds, why_not_covered, why_not_probable
+from tokengate.predict._outcomes import JUDGED, LICENSED, Scores, means, thirds, why_not_covered, why_not_probable
 from tokengate.predict._residuals import COVERED, KEPT, Drift, Window, corrected, quantile, share_above
 
 SEEDS = (1, 2, 3)
@@ -156,14 +156,16 @@ def test_one_outlier_is_no_drift() -> None:
 
 
 def test_the_latest_500_are_judged() -> None:
-    """The mean is that of what is kept, by weight."""
-    outcomes = Outcomes()
+    """Means are those of what is kept, by weight; where nothing was said, only the loss counts."""
+    scores = Scores()
     for number in range(1_200):
-        outcomes.add(float(number), float(number >= 1_000), 3 if number % 2 else 1)
+        said, weight = None if number % 5 == 0 else float(number), 3 if number % 2 else 1
+        scores.add(said, float(number >= 1_000), weight, number / 1_000)
 
-    kept = outcomes.entries()
-    assert [entry[0] for entry in kept] == [float(number) for number in range(1_200 - JUDGED, 1_200)]
-    assert outcomes.mean == pytest.approx(means(kept)[1]) == pytest.approx(0.4)
+    entries = scores.entries()
+    assert [entry[0] for entry in entries] == [float(one) for one in range(1_200 - JUDGED, 1_200) if one % 5]
+    assert scores.coverage == pytest.approx(means(entries)[1]) == pytest.approx(0.4)
+    assert scores.loss == pytest.approx(0.95, abs=0.001)
 
 
 def test_thirds_are_those_of_what_was_predicted() -> None:
