@@ -229,7 +229,7 @@ def test_rules_of_a_submit_decide_about_records_as_they_did_live(
     ]
     with open_gate(*rules, run={"long": 10.0, "short": 1.0}, plugins=(History(tmp_path),)) as seen:
         made = []
-        for number in range(120):
+        for number in range(600):
             operation = long if number % 3 else short
             tags = {"tenant": "acme"} if number % 5 == 0 else {}
             made.append(operation.with_options(tags=tags).submit(opened))
@@ -249,8 +249,9 @@ def test_rules_of_a_submit_decide_about_records_as_they_did_live(
     } == live
     assert {one.uid for one in decisions if (one.rule, one.outcome) == ("long-later", "acts")} == reniced
     assert {one.uid for one in decisions if (one.rule, one.outcome) == ("short-tagged", "acts")} == tagged
-    assert len(reniced) > 20 < len(tagged) + 15
-    assert live["long-later"]["refused"] > 0 < live["long-later"]["held back"]
+    assert len(reniced) > 100
+    assert len(tagged) > 50
+    assert min(live["long-later"].values()) > 0  # some are refused, and some left alone
 
 
 def test_rules_that_look_each_second_decide_about_records_as_they_did_live(

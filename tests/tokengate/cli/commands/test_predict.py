@@ -284,6 +284,7 @@ def render(event: threading.Event) -> None:
 def seer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, until: Until) -> Iterator[tuple[Foreseeing, Path]]:
     """A gate with a rule of its file that pauses what renders, and the directory of its file and its history."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("tokengate.predict._decision.is_held_back", lambda _rule, _uid: False)
     file, event = tmp_path / "tokengate.toml", threading.Event()
     file.write_text(
         '[[rule]]\nname = "stuck"\nselect = "operation=render,run.p50>1s"\ndo = "pause"\nmode = "act"\n'
