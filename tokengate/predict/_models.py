@@ -17,7 +17,7 @@ from tokengate.predict._line import Line
 from tokengate.predict._outcomes import CalibrationRow, Entry, latest, listed, means, thirds, why_not_probable
 from tokengate.predict._outlook import Outlook
 from tokengate.predict._own import Own
-from tokengate.predict._point import Tags, point_of
+from tokengate.predict._point import Point, Tags, point_of
 from tokengate.predict._residuals import Window
 from tokengate.predict._sample import Attempt, Estimator, Sample, Target
 from tokengate.predict._table import Table
@@ -115,7 +115,7 @@ class Models:
         """Learn of an attempt that has begun, after judging what was expected of it; on one thread."""
         if attempt.run is None or not 0 <= attempt.run < math.inf:
             return
-        sample, weight, failed = attempt.sample, attempt.weight, bool(attempt.error)
+        sample, weight = attempt.sample, attempt.weight
         model, point = self.operations.use(sample.operation), point_of(sample, self.tags)
         late, left = attempt.late, attempt.left
         if late is not None and left is not None:
@@ -129,24 +129,24 @@ class Models:
                     one.settle(model.cut_short, judge=True)
         else:
             if model.attempts >= ENOUGH:
-                model.failing.append((model.failures.rate, float(failed), weight))
+                model.failing.append((model.failures.rate, float(attempt.error != ""), weight))
             model.attempts += 1
             model.failures.learn(attempt.error, weight)
-            for target, value in zip(TARGETS, (attempt.run, attempt.memory), strict=True):
-                if value is not None and 0 <= value < math.inf:
-                    one = model.targets[target]
-                    if one.learn(point, value, weight, failed, model.cut_short):
-                        details = {"target": target, "records": one.n, "drifts": one.drifts}
-                        self._notice("model.drifted", sample.operation, details)
+            self._teach(model, "run", point, attempt.run, attempt)
+            if attempt.memory is not None and 0 <= attempt.memory < math.inf:
+                self._teach(model, "memory", point, attempt.memory, attempt)
             if model.attempts % JUDGED_EACH == 0:
                 model.settle()
-        self._tell_off(sample.operation)
-
-    def _tell_off(self, operation: str) -> None:
         for own in self._own:
             if own.off and own not in self._told_off:
                 self._told_off.add(own)
-                self._notice("model.estimator_off", operation, {"estimator": own.name, "why": own.off})
+                self._notice("model.estimator_off", sample.operation, {"estimator": own.name, "why": own.off})
+
+    def _teach(self, model: OperationModel, target: Target, point: Point, value: float, attempt: Attempt) -> None:
+        one = model.targets[target]
+        if one.learn(point, value, attempt.weight, attempt.error != "", model.cut_short):
+            details = {"target": target, "records": one.n, "drifts": one.drifts}
+            self._notice("model.drifted", point.sample.operation, details)
 
     # What is expected; on any thread
 

@@ -30,10 +30,11 @@ WINDOWS: Final = 1_000
 
 RANKED_EACH: Final = 10
 """Records after which it is seen anew which estimator is the best."""
-JUDGED_EACH: Final = 50
+JUDGED_EACH: Final = 100
 """Records after which it is seen anew whether predictions are calibrated."""
 
-_LOGS: Final = (-30.0, 60.0)  # what predictions may be, so that no line leads beyond all numbers
+_LEAST: Final = -30.0  # what predictions may be, so that no line leads beyond all numbers
+_MOST: Final = 60.0
 
 
 class Estimating(Protocol):
@@ -98,6 +99,11 @@ class Contender:
         self.level = level
         self.window, self.failed = Window(residuals), Window(failed)
         self.bounds: Bounds = (self.window.known, level, self.failed.known)
+
+    def predict(self, point: Point) -> float | None:
+        """Return the log of what is expected; None: not known."""
+        log = self.estimator.predict(point)
+        return log if log is None or _LEAST < log < _MOST else _within(log)
 
     def bounds_for(self, tags: Tags) -> Bounds:
         """Return what leads to bounds of calls with some tags, of which residuals of all are used if these have few."""
@@ -200,10 +206,10 @@ class TargetModel:
     def beyond(self, point: Point, value: float) -> float | None:
         """Return the probability that a call takes more than a value; None: not known."""
         for contender in self.standing.ranking:
-            expected = contender.estimator.predict(point)
+            expected = contender.predict(point)
             residuals = contender.bounds_for(point.tags)[0]
             if expected is not None and residuals[0]:
-                return share_above(residuals, log_of(value) - _within(expected))
+                return share_above(residuals, log_of(value) - expected)
         return None
 
     def learn(self, point: Point, value: float, weight: int, failed: bool, cuts: Collection[Entry]) -> bool:
@@ -216,17 +222,16 @@ class TargetModel:
             failed: whether it failed.
             cuts: (0, whether it was cut short, weight) of the latest attempts.
         """
-        log, loss, changed = log_of(value), None, False
-        found = {contender: contender.estimator.predict(point) for contender in self.contenders}
+        log, loss, changed, tags = log_of(value), None, False, point.tags
+        found = {contender: contender.predict(point) for contender in self.contenders}
         for answering in self.standing.ranking:
             if (expected := found[answering]) is not None:
-                changed = self.drift.add(log - _within(expected))
+                changed = self.drift.add(log - expected)
                 break
         for contender, expected in found.items():
             if expected is not None:
-                said = _within(expected)
-                contender.judge(point.tags, said, log - said, weight, failed)
-                loss = abs(log - said) / 2 if loss is None else loss
+                contender.judge(tags, expected, log - expected, weight, failed)
+                loss = abs(log - expected) / 2 if loss is None else loss
             elif loss is not None:  # that it said nothing makes it neither better nor worse than the first
                 contender.scores.add(None, 0.0, weight, loss)
         if changed:
@@ -263,4 +268,4 @@ def _loss(contender: Contender) -> float:
 
 
 def _within(log: float) -> float:
-    return log if _LOGS[0] < log < _LOGS[1] else _LOGS[1] if log >= _LOGS[1] else _LOGS[0]  # also for a NaN
+    return log if _LEAST < log < _MOST else _MOST if log >= _MOST else _LEAST  # also for a NaN
