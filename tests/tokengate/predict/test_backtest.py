@@ -115,6 +115,7 @@ def test_a_token_that_is_tried_again_is_one_token() -> None:
     rules = [
         Rule(name="once", select="operation=work", do="pause"),
         Rule(name="second", select="attempt>1", do="pause"),
+        Rule(name="half", select="operation=work", do="renice -1", mode="act"),
     ]
     tried = event(1, 0.0, 3.0, kind="token.retried", state="queued", error="OSError")
     again = event(1, 0.0, 9.0, attempt=2, run=5.0, wait=0.0)
@@ -123,8 +124,10 @@ def test_a_token_that_is_tried_again_is_one_token() -> None:
 
     assert {(row.rule, row.outcome): row.tokens for row in rows} == {
         ("once", "matched"): 2, ("once", "observes"): 2, ("second", "matched"): 1, ("second", "observes"): 1,
+        ("half", "matched"): 2, ("half", "refused"): 1, ("half", "acts"): 1,
     }  # fmt: skip
     assert [one.uid for one in decisions if one.rule == "second"] == ["7f3a91c2.1"]
+    assert [one.uid for one in decisions if one.outcome == "acts"] == ["7f3a91c2.2"]  # of the first one it is all
 
 
 @pytest.mark.usefixtures("models")
@@ -136,6 +139,35 @@ def test_a_token_that_has_matched_for_too_short_a_time_is_not_decided_about() ->
 
     assert outcomes(rows) == {"matched": 3, "acts": 1, "not decided": 1, "refused": 1}
     assert {one.uid: one.why for one in decisions}["7f3a91c2.1"] == "it matched for less than 3 s"
+
+
+@pytest.mark.usefixtures("models")
+def test_rules_look_once_a_second_at_the_tokens_that_live_then() -> None:
+    """From a second after the first one is made."""
+    rule = Rule(name="seen", select="operation=work", do="pause")
+
+    _, decisions, _ = backtest([rule], [event(1, 0.0, 9.5), event(2, 1.5, 2.5), event(3, 4.2, 4.8), event(4, 5.5, 6.5)])
+
+    assert [one.uid.partition(".")[2] for one in decisions] == ["2", "4", "1"]
+
+
+@pytest.mark.usefixtures("models")
+def test_what_a_rule_has_changed_is_seen_by_the_others_until_it_is_undone() -> None:
+    """Priority, tags and estimates; nothing else that rules would do has an effect."""
+    rules = [
+        Rule(name="later", select="operation=work", do="renice -1", mode="act", expires="3s"),
+        Rule(name="tagged", select="operation=work", do="retag speed=slow", mode="act", for_="1s", expires="20s"),
+        Rule(name="low", select="priority<0", do="pause"),
+        Rule(name="low-for-long", select="priority<0,age>4s", do="pause"),
+        Rule(name="slow", select="speed=slow", do="pause"),
+    ]
+
+    rows, _, _ = backtest(rules, [event(number, 0.0, 9.5) for number in range(4)])
+
+    assert {rule: outcomes(rows, rule).get("observes", 0) for rule in ("low", "low-for-long", "slow")} == {
+        "low": outcomes(rows, "later")["acts"], "low-for-long": 0, "slow": outcomes(rows, "tagged")["acts"],
+    }  # fmt: skip
+    assert outcomes(rows, "later")["acts"] > 0 < outcomes(rows, "tagged")["acts"]
 
 
 def test_what_is_not_calibrated_is_told_apart(models: FixedModels) -> None:
