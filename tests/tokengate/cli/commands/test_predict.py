@@ -115,6 +115,17 @@ def test_tab_offers_operations_rules_and_commands() -> None:
     assert offered(["interventions"], "") == ["list", "show", "undo"]
 
 
+@pytest.mark.usefixtures("predict")
+def test_the_console_has_the_verbs() -> None:
+    """As functions, whose answers are shown as the commands show them."""
+    script = "rules()\nshow_intervention(3)\ncalibrations('parse')\ninterventions('active')[0].rule"
+    shown = run("shell", "-c", script).stdout.splitlines()
+
+    assert shown[0].split()[:3] == ["NAME", "SELECT", "DO"]
+    assert [line.split(maxsplit=1)[1] for line in shown if line.startswith("explained")] == list(EXPLAINED)
+    assert shown[-1] == "'big-renders'"
+
+
 def test_a_gate_without_the_plugin_names_it() -> None:
     """As with all verbs of plugins."""
     with Gate("ruled"):
