@@ -224,5 +224,6 @@ _CHANGED: Final[Mapping[type[Message[Any]], Any]] = {
     m.Renice: lambda token: int.__int__(token.priority),
     m.Retag: _tags,
     m.Reroute: lambda token: plain(token.actor),
+    m.Preempt: lambda token: {"attempt": token.attempt, "actor": plain(token.actor)},
 }
 """{verb: returns what it changes of a token}."""

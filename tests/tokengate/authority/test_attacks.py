@@ -80,16 +80,19 @@ def test_a_token_is_not_moved_to_where_its_guard_is_less(gate: Gate, people: Peo
 
     class Guarded(Turner):
         guard = "force"
+        idempotent = True
 
     ref, other = gate.spawn(Guarded, name="guarded"), gate.spawn(Turner, name="free")
     first, door = doors(), doors()
-    ref.proxy().turn(first)
+    running = ref.proxy().turn(first)
     first.wait_reached()
     queued = ref.proxy().turn(door)
     [refused] = people[ANN].reroute(queued, actor="free")
     assert ("its guard is 'force'" in refused.note, queued.actor) == (True, "spawned/guarded")
     other.proxy().turn(first)
     moved = other.proxy().turn(door)
+    [kept] = people[ANN].preempt(running, to="free", force=True, **WHY)
+    assert ("its guard is 'force'" in kept.note, running.actor) == (True, "spawned/guarded")
     first.open(), door.open()
     assert moved.result(LIMIT) == queued.result(LIMIT) == "through"
 

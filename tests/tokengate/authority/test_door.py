@@ -37,8 +37,8 @@ from tokengate.control.messages import RIGHTS, VERBS, Change, Message, Stream, v
 from tokengate.control.transport._client import ControlClient
 from tokengate.errors import UnknownActor
 from tokengate.history import History
-from tokengate.predict import Predict
 from tokengate.policy._policies import policies_in
+from tokengate.predict import Predict
 
 Open = Callable[..., Gate]
 
@@ -261,8 +261,9 @@ PAGE: Final = {
     "view": """tokens describe describe_actor stack actors tree info overview health which_children count_children
         get_state statistics watch policies breakers budgets flags throttles transactions proposals show_proposal
         wait_approval whoami""",
-    "operate": """pause resume step renice retag reroute limit estimate throttle lift reset_throttle suspend unsuspend
-        drain retry extend freeze open_breaker close_breaker auto_breaker reset_breaker reset_budget""",
+    "operate": """pause resume step renice retag reroute preempt limit estimate throttle lift reset_throttle suspend
+        unsuspend drain recycle retry extend freeze open_breaker close_breaker auto_breaker reset_breaker
+        reset_budget""",
     "terminate": "terminate restart stop terminate_child restart_child delete_child compensate compensate_transaction",
     "override": "skip_transaction",
     "state": "set_state visit",

@@ -127,12 +127,12 @@ def test_no_way_leads_past_never(gate: Gate, people: People, door: Door, kind: K
             ann.pause(sent, **given), ann.resume(sent, **given), ann.step(sent, **given),
             ann.terminate(sent, "kill", grace=0, **given), ann.renice(sent, 5, **given),
             ann.retag(sent, {"a": "b"}, **given), ann.reroute(sent, affinity="io", **given),
-            ann.limit(sent, memory="1GiB", **given),
+            ann.limit(sent, memory="1GiB", **given), ann.preempt(sent, **given),
         ):  # fmt: skip
             assert words(answer) == ["refused"]
             assert answer.proposal is None
         if kind.actor:
-            for verb in (ann.restart, ann.stop, ann.suspend, ann.drain):
+            for verb in (ann.restart, ann.stop, ann.suspend, ann.drain, ann.recycle):
                 with pytest.raises(NotSteerable, match=r"guard of '.*' is 'never'"):
                     verb(sent.actor, **{"reason": "now", **given})
     for answer in (people[RULE].pause(sent), people[RULE].renice(sent, 5), people[RULE].pause(sent, dry_run=True)):

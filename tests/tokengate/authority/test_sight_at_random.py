@@ -298,6 +298,7 @@ def verb(shop: Shop) -> m.OnTokens:
             m.Retag(select, {"tenant": shop.pick("tenant")}),
             m.Reroute(select, affinity=chosen.choice(("io", "cpu"))),
             m.Reroute(select, actor=chosen.choice(("spawned/left", "spawned/right"))),
+            m.Preempt(select, to=chosen.choice(("", "io", "cpu", "spawned/left", "spawned/right")), wait=0),
             m.Extend(select, 5.0),
             m.RetryNow(select),
             m.Compensate(select),
@@ -321,8 +322,9 @@ def steered(shop: Shop, way: Way) -> None:
         assert not shop.where(right)
         outcomes = ()
     except UnknownActor:
-        assert isinstance(message, m.Reroute)
-        assert not shop.has_place(message.actor, "", right, "view")
+        assert isinstance(message, m.Reroute | m.Preempt)
+        actor = message.to if isinstance(message, m.Preempt) else message.actor
+        assert not shop.has_place(actor, "", right, "view")
         outcomes = ()
     changed = {id for id, one in shop.tokens.items() if before[id].differs(Look.of(one))}
     assert changed <= may, (message, shop.grants)

@@ -38,12 +38,12 @@ This is Python; a verb is a function, and its result is shown as a table.
   pause(7)  resume(7)  step(7, 2)   pause it, resume it, run two steps of it
   terminate(7, "kill")              end it: "cancel" asks, "interrupt" raises in it, "kill" leaves it behind
   limit(7, memory="2GiB")           limit its child process; None lifts that. With Predict: estimate(7, run="5m")
-  renice(7, 5)  retag(7, {"a": "b"})  reroute(7, affinity="io")
+  renice(7, 5)  retag(7, {"a": "b"})  reroute(7, affinity="io")  preempt(7)
   old = ps("age>1m"); old.pause()   a list can be kept; its verbs act on exactly these tokens
   pause("*", dry_run=True)          only list them, in a proposal: proposals()  approve(12, "9f3a1c42")  apply(12)
   throttle("operation=resize", rate=5)  throttles()  lift("*")  policies()  breakers()  retry(7)
   actors()  tree()  describe_actor("counter")  actors and operations; the supervision tree; why one was restarted
-  a = actor("counter"); a.state()   an actor: suspend, unsuspend, drain, restart, stop, statistics, watch, children
+  a = actor("counter"); a.state()   suspend, unsuspend, drain, restart, recycle, stop, statistics, watch, children
   watch()  watch("tenant=acme")     follow what happens, or tokens, until Ctrl-C
   await aio.pause(7)                each verb can be awaited; help(pause) explains it
   reconnect()                       find the gate again after a restart; Ctrl-D leaves"""

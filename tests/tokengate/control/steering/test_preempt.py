@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -692,3 +693,50 @@ def test_a_dry_run_changes_nothing_and_is_applied_once(gate: Gate, ledger: Ledge
     until(lambda: ledger.begun == [1, 2])
     door.open()
     assert sent.result(LIMIT) == 2
+
+
+@pytest.mark.parametrize(
+    "affinities", [("cpu", "io", "asyncio"), pytest.param(("cpu", "io", "asyncio", "process"), marks=in_ci)]
+)
+@pytest.mark.parametrize("closes", [False, True])
+def test_nothing_is_lost_or_doubled_in_a_storm(
+    chance: random.Random, tmp_path: Path, affinities: tuple[str, ...], closes: bool, rounds: Callable[[int], int]
+) -> None:
+    """Case 26. Preempted, cancelled, terminated and moved at random, and as the gate closes: each token ends once."""
+    sent: list[tuple[Token[Any], Ledger]] = []
+    ends: list[int] = []
+    with (
+        opened_at_the_end() as make,
+        Gate("storm", threads=4, processes=2, control_socket=False, shutdown=0.5 if closes else LIMIT) as gate,
+    ):
+        for number in range(rounds(30)):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            own, door = Ledger(str(folder)), share(make())
+            one = OPERATIONS[chance.choice(affinities)].submit(own, door)
+            one.add_done_callback(lambda ended: ends.append(ended.id))
+            sent.append((one, own))
+            if chance.random() < 0.3:
+                door.open()
+            for target, _ in chance.sample(sent, min(3, len(sent))):
+                act = chance.choice(("preempt", "preempt", "preempt", "cancel", "terminate", "move"))
+                if act == "preempt":
+                    gate.control.preempt(target, wait=chance.choice((0, 0.01)))
+                elif act == "cancel" and chance.random() < 0.3:
+                    target.cancel()
+                elif act == "terminate" and chance.random() < 0.3:
+                    gate.control.terminate(target, wait=0)
+                elif act == "move":
+                    gate.control.preempt(target, to=chance.choice(affinities), wait=0)
+        if not closes:
+            for one, _ in sent:
+                one.args[1].open() if one.args else None
+            for one, _ in sent:
+                one.exception(LIMIT)
+
+    assert sorted(ends) == sorted(one.id for one, _ in sent)
+    for one, own in sent:
+        assert len(own.begun) <= 1 + one._extras.preempted
+        assert own.begun == list(range(1, len(own.begun) + 1))
+        if one.state is TokenState.COMPLETED:
+            assert one.result() == own.begun[-1] <= one.attempt  # it may be preempted before its first line
