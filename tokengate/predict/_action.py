@@ -113,8 +113,21 @@ class Action:
 
     def values_of(self, token: Token[Any]) -> Values:
         """Return the values of a token that it changes, as they are now."""
+        if self.verb == "retag":
+            return {name: token.tags.get(name) for name in self.args["set"]}
         read = _OF_TOKEN.get(self.verb)
         return {} if read is None else read(token)
+
+    @property
+    def intended(self) -> Values:
+        """The values that it sets, of the verbs whose effect on a durable token outlives the process."""
+        if self.verb == "renice":
+            return {"priority": self.args["priority"]}
+        return self.args["set"] if self.verb == "retag" else {}
+
+    def is_taken(self, before: Values) -> bool:
+        """Tell whether an operator has set there what it would set, by the values before."""
+        return self.verb in ("throttle", "breaker") and any(value not in (None, "auto") for value in before.values())
 
     def undo(self, target: Target, before: Values, set_: Values) -> Change[Any] | None:
         """Return the message that restores the values before; None: it cannot be undone, or need not be."""
@@ -326,7 +339,6 @@ def _where(token: Token[Any]) -> Values:
 
 _OF_TOKEN: Final[Mapping[str, Callable[[Token[Any]], Values]]] = {
     "renice": lambda token: {"priority": token.priority},
-    "retag": lambda token: {"tags": dict(token.tags)},
     "estimate": _estimates,
     "limit": lambda token: dict(limits_of(token)),
     "reroute": _where,
@@ -363,10 +375,9 @@ def _undo_limit(target: Target, before: Values, set_: Values) -> Change[Any]:
     return m.Limit((target.id,), **{name: before.get(name, "none") for name in changed})
 
 
-def _undo_retag(target: Target, before: Values, set_: Values) -> Change[Any]:
-    old, new = before["tags"], set_["tags"]
-    changed = {name: value for name, value in old.items() if new.get(name) != value}
-    return m.Retag((target.id,), changed, tuple(name for name in new if name not in old))
+def _undo_retag(target: Target, before: Values, _set: Values) -> Change[Any]:
+    changed = {name: value for name, value in before.items() if value is not None}
+    return m.Retag((target.id,), changed, tuple(name for name in before if name not in changed))
 
 
 def _undo_reroute(target: Target, before: Values, _set: Values) -> Change[Any]:

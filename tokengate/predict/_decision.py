@@ -45,7 +45,7 @@ class Case:
         idempotent: whether it does no harm to run it twice.
         uncalibrated: those of the predictions that the rule uses which are not calibrated.
         live: live tokens of its operation.
-        touched: of these, those that are under interventions of rules.
+        touched: of these, the others that are under interventions of rules.
         running: running tokens of the gate.
         held: of these, those that are under interventions of rules that need a budget.
         held_by_rule: of these, those of this rule.

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from actors import ActorSystem, Token, TokenGateError, TokenState
-from actors.lowlevel import DurableToken, Place, place_of
+from actors.lowlevel import ActorPlace, DurableToken, Place, place_of
 from tokengate.control._admission import Caller
 from tokengate.control._exceptions import ProposalMade
 from tokengate.control._safe_text import plain
@@ -72,8 +72,12 @@ class Host(Protocol):
         """Publish what has happened."""
         ...
 
-    async def keep(self, uid: str, entry: dict[str, Any] | None, /) -> None:
-        """Have it on disk that a durable token is under an intervention; None: that it is not any more."""
+    async def keep(self, uid: str, verb: str, entry: dict[str, Any] | None, /) -> bool:
+        """Have on disk what a verb did to a durable token, or None: that this is undone; return whether it is."""
+        ...
+
+    def is_steered(self, token: Token[Any], verb: str, /) -> bool:
+        """Tell whether a rule has changed a token by this verb at submit, and that is not undone."""
         ...
 
 
@@ -118,7 +122,7 @@ class Engine:
         self._active: dict[int, Intervention] = {}
         self._proposed: dict[int, Intervention] = {}
         self._over: deque[int] = deque()
-        self._forget: list[str] = []  # uids of tokens that need not be kept any more
+        self._forget: list[tuple[str, str]] = []  # (uid, verb) of what need not be kept any more
         self._at = 0  # of the live tokens, where the next look begins
         self._running: int | None = None  # running tokens of the gate, once a look has counted them
 
@@ -148,10 +152,10 @@ class Engine:
         now, self._running = self._system.clock(), None
         self._count_ends()
         while self._forget:
-            await self._host.keep(self._forget.pop(), None)
+            await self._host.keep(*self._forget.pop(), None)
         self._follow_proposals()
         await self._end_due(now)
-        states = [one for one in self.states if not one.rule.at_submit]
+        states = self.states
         if not states:
             return
         tokens = list(self._system.live.values())
@@ -176,7 +180,7 @@ class Engine:
         chosen = None
         for one in states:
             rule = one.rule
-            if rule.operation not in (None, token.operation):
+            if rule.operation not in (None, token.operation) or (rule.at_submit and type(token) is not DurableToken):
                 continue
             if not rule.selector.matches(token, now):
                 one.matched.pop(token.id, None)
@@ -193,6 +197,11 @@ class Engine:
         target = rule.action.target(token, rule.terms)
         if any(act.target.name == target.name and act.action.verb == rule.action.verb for act in self._active.values()):
             return  # another rule has set the same value: this one waits until that is undone
+        if self._host.is_steered(token, rule.action.verb):
+            return
+        if rule.action.is_taken(rule.action.values(target)):
+            self._refuse(token, one, target, "an operator has set it there: rules leave that alone", now)
+            return
         if now < one.rests.get(target.name, now):
             return
         mode = one.in_force(self.cap)
@@ -220,7 +229,8 @@ class Engine:
     def case(self, token: Token[Any], one: RuleState) -> Case:
         """Return what a decision about a token is made from."""
         place, rule = place_of(token), one.rule
-        touched = [act.target.token for act in self._active.values() if act.operation == token.operation]
+        same = {act.target.id: act for act in self._active.values() if act.operation == token.operation}
+        touched = [act.target.token for id, act in same.items() if id != token.id]
         elsewhere = sum(one is not None and one._place is not place for one in touched)  # rules have moved these
         held = [act for act in self._active.values() if act.action.verb not in FREE and holds_running(act)]
         return Case(
@@ -229,7 +239,7 @@ class Engine:
             token.started_at is not None,
             place.is_idempotent(token._call),
             self.uncalibrated(token, rule),
-            live_at(place) + elsewhere,
+            live_at(place, token.operation) + elsewhere,
             len(touched),
             self._count_running(),
             len(held),
@@ -289,27 +299,25 @@ class Engine:
     async def _act(self, made: Intervention, one: RuleState, token: Token[Any], now: float) -> None:
         action, selector = one.rule.action, one.rule.selector
         caller = attrs.evolve(RULES, check=lambda token: _still(selector, token, self._system.clock()))
-        is_kept = isinstance(token, DurableToken) and action.is_of_token and action.can_be_undone
+        intended = action.intended if isinstance(token, DurableToken) else {}
         self._active[made.number] = made  # before: it counts for the budgets of what is decided meanwhile
         self._follow(token, made, "act")
         try:
-            if is_kept:
-                await self._host.keep(made.uid, entry_of(made))
+            if intended and not await self._host.keep(made.uid, action.verb, entry_of(made, intended)):
+                raise TokenGateError("it cannot be kept that a durable token is changed; see the log of the gate")
             message = action.message(made.target, (made.target.id,), _reason(made))
             done, why = _done(await self._host.ask(message, caller))
         except TokenGateError as error:
             done, why = False, str(error)
         if not done:
             self._end(made, "refused", why)
-            await self._host.keep(made.uid, None)
+            await self._host.keep(made.uid, action.verb, None)
         elif not action.can_be_undone:
             self._end(made, "done", why)
             if not action.is_of_token:
                 one.rests[made.target.name] = now + one.rule.lasts
         else:
             made.set, made.why, made.ends = action.values(made.target), why, now + one.rule.lasts
-            if is_kept:
-                await self._host.keep(made.uid, entry_of(made))
         self._note(made, token)
 
     async def _propose(self, made: Intervention, one: RuleState) -> None:
@@ -347,7 +355,7 @@ class Engine:
                 made.ended = f"the token is {end.state}, {end.seconds:.3g} s after its submit"
                 if made.state == "active" and made.action.is_of_token:
                     self._end(made, "ended", made.ended)
-                    self._forget.append(made.uid)
+                    self._forget.append((made.uid, made.action.verb))
             one = self.state_of(end.rule)
             if one is None or not end.group:
                 continue
@@ -428,7 +436,7 @@ class Engine:
                 wrong = str(error)
         state: State = "refused" if wrong else "undone" if by else "expired"
         self._end(made, state, wrong or (f"{by} has undone it" if by else why))
-        await self._host.keep(made.uid, None)
+        await self._host.keep(made.uid, action.verb, None)
         if by and not wrong and one is not None:
             before = one.trust.lost
             one.trust.note_undo(self._system.clock())
@@ -436,20 +444,21 @@ class Engine:
         self._note(made, token)
         return wrong
 
-    async def undo_after_restart(self, uid: str, action: Action, before: Values, set_: Values) -> None:
+    async def undo_after_restart(
+        self, uid: str, live: Token[Any] | None, action: Action, before: Values, set_: Values
+    ) -> None:
         """Undo what an earlier opening of the gate has done to a durable token, if that has not changed since.
 
         Args:
             uid: of the token.
+            live: the token; None if it waits on disk only, or has ended.
             action: what was done.
             before: the values before.
             set_: those that were set.
         """
         number = number_of(uid)
-        live = next((one for one in list(self._system.live.values()) if one.uid == uid), None)
-        waiting = await on_disk(self._system, (number,))
-        token = live or waiting.get(number)
-        if token is None:
+        token = live or (await on_disk(self._system, (number,))).get(number)
+        if token is None or action.values_of(token) == before:
             return
 
         def check(token: Token[Any]) -> str:
@@ -503,9 +512,12 @@ def holds_running(made: Intervention) -> bool:
     return not made.action.is_of_token or (token is not None and token.started_at is not None)
 
 
-def live_at(place: Place) -> int:
-    """Return how many live tokens a place has."""
-    return place.mailbox.size + len(place.drain.running())
+def live_at(place: Place, operation: str) -> int:
+    """Return how many live tokens of an operation a place has."""
+    running = place.drain.running()
+    if not isinstance(place, ActorPlace):
+        return place.mailbox.size + len(running)
+    return sum(token.operation == operation for token in (*place.mailbox.tokens(), *running))
 
 
 def changed_since(now: Values, set_: Values, token: Token[Any] | None) -> str:
@@ -518,9 +530,9 @@ def changed_since(now: Values, set_: Values, token: Token[Any] | None) -> str:
     return f"changed since by {by or 'others'}"
 
 
-def entry_of(made: Intervention) -> dict[str, Any]:
-    """Return what must be known in order to undo an intervention after a restart."""
-    return {"rule": made.rule, "verb": made.verb, "before": dict(made.before), "set": dict(made.set)}
+def entry_of(made: Intervention, intended: Values) -> dict[str, Any]:
+    """Return what must be known in order to undo an intervention after a crash, with the values that it is to set."""
+    return {"rule": made.rule, "verb": made.verb, "before": dict(made.before), "set": dict(intended)}
 
 
 def _still(selector: Selector, token: Token[Any], now: float) -> str:

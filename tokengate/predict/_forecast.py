@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import attrs
 
@@ -25,6 +25,7 @@ _logger = logging.getLogger("tokengate.predict")
 
 _UNASKED: Final = object()
 _WANTED: Final = object()  # an estimator of the user is being asked, on the thread that learns
+_LEAST: Final = 1e-9  # seconds; what an operator estimates may be 0
 _WAITING: Final = 10_000  # tokens for which estimators of the user are to be asked
 
 
@@ -95,7 +96,7 @@ class Forecasts:
         self._making = threading.Lock()
         self.at_submit: Callable[[Token[Any]], object] | None = None  # asks the rules that need no look
         self.failed = ""  # the class of the error that the models have raised; empty: they have not
-        self.wanted: deque[tuple[Token[Any], Forecast]] = deque(maxlen=_WAITING)
+        self.wanted: deque[tuple[ReferenceType[Token[Any]], Forecast]] = deque(maxlen=_WAITING)
 
     # At submit, in the thread of the sender
 
@@ -130,8 +131,9 @@ class Forecasts:
     def ask_own(self) -> None:
         """Ask the estimators of the user about the tokens that wait for that; on the thread that learns."""
         while self.wanted:
-            token, forecast = self.wanted.popleft()
-            if forecast.outlook is _WANTED and not token.done():
+            known, forecast = self.wanted.popleft()
+            token = known()
+            if token is not None and forecast.outlook is _WANTED and not token.done():
                 forecast.outlook = self._asked(self.sample(token), own=True)
 
     def _asked(self, sample: Sample, *, own: bool) -> Outlook | None:
@@ -147,7 +149,7 @@ class Forecasts:
     def _want(self, token: Token[Any], forecast: Forecast) -> None:
         """Have the estimators of the user asked about a token."""
         forecast.outlook = _WANTED
-        self.wanted.append((token, forecast))
+        self.wanted.append((ref(token), forecast))  # weakly: an estimator may hang, and results are to be freed
 
     def sample(self, token: Token[Any]) -> Sample:
         """Return what a prediction of a token is made from."""
@@ -244,7 +246,7 @@ class Forecasts:
     def _overrun(self, token: Token[Any], now: float) -> float | None:
         elapsed = _elapsed(token, now)
         expected = None if elapsed is None else self._run_p95(token)
-        return None if expected is None or elapsed is None else elapsed / expected
+        return None if expected is None or elapsed is None else elapsed / max(expected, _LEAST)
 
     def _share(self, token: Token[Any], now: float) -> float | None:
         drain = process_drain(token)

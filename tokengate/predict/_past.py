@@ -231,5 +231,9 @@ class PastHost:
         if kind.startswith("intervention.") and token is not None:
             self._decided(token, details["rule"], details["state"], details.get("why", ""))
 
-    async def keep(self, _uid: str, _entry: object, /) -> None:
+    def is_steered(self, _token: object, _verb: str, /) -> bool:
+        return False
+
+    async def keep(self, _uid: str, _verb: str, _entry: object, /) -> bool:
         """Keep nothing: what is done to the past needs no undoing after a crash."""
+        return True

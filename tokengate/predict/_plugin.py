@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import threading
@@ -271,9 +270,11 @@ class Predict(Plugin):
 
     async def _undo_kept(self) -> None:
         """Undo what rules did to durable tokens in an earlier opening."""
-        for uid, entry in list(self._kept.tokens.items()):
-            await self._open.undo_after_restart(uid, action_of(entry["verb"]), entry["before"], entry["set"])
-            await trio.to_thread.run_sync(self._kept.set_token, uid, None)
+        live = {token.uid: token for token in list(self._system.live.values())}
+        for entry in list(self._kept.tokens.values()):
+            uid, action = entry["uid"], action_of(entry["verb"])
+            await self._open.undo_after_restart(uid, live.get(uid), action, entry["before"], entry["set"])
+            await trio.to_thread.run_sync(self._kept.set_token, uid, action.verb, None)
 
     # Learning
 
@@ -377,10 +378,14 @@ class _Host:
     def say(self, kind: str, text: str, token: Token[Any] | None, details: dict[str, Any], /) -> None:
         self._predict._say(kind, text, token, details)
 
-    async def keep(self, uid: str, entry: Mapping[str, Any] | None, /) -> None:
+    async def keep(self, uid: str, verb: str, entry: Mapping[str, Any] | None, /) -> bool:
         kept = self._predict._kept
-        if entry is not None or uid in kept.tokens:
-            await trio.to_thread.run_sync(functools.partial(kept.set_token, uid, entry))
+        if entry is None and not kept.tokens:
+            return True
+        return await trio.to_thread.run_sync(kept.set_token, uid, verb, entry)
+
+    def is_steered(self, token: Token[Any], verb: str, /) -> bool:
+        return self._predict._submit.holds(token.id, verb)
 
 
 def _queued(learner: Learner, forecasts: Forecasts) -> Queued:

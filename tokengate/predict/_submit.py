@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Final
@@ -11,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from actors import Token, TokenGateError, TokenState
-from actors.lowlevel import place_of
+from actors.lowlevel import DurableToken, place_of
 from tokengate.control.messages import Change
 from tokengate.predict._action import Target, Values
 from tokengate.predict._decision import Case, decide
@@ -51,14 +52,16 @@ class SubmitRules:
         self._clock = clock
         self._lock = threading.RLock()  # a finalizer that runs here may end a token
         self._steered: dict[int, _Steered] = {}  # {token id: what was done to it}
-        self._due: deque[tuple[float, int]] = deque()  # (when it is undone, token id), in the order of submits
+        self._due: list[tuple[float, int]] = []  # a heap of (when it is undone, token id)
         self._touched: Counter[str] = Counter()  # {operation: live tokens that were changed}
         self._told: Counter[tuple[str, str]] = Counter()  # {(rule, what was done): tokens, since that was told}
 
     def ask(self, token: Token[Any]) -> None:
         """Ask the rules about a new token; the first one that matches decides."""
         states = self._engine.at_submit
-        now = self._clock() if states else 0.0
+        if not states or isinstance(token, DurableToken):
+            return  # a durable one is looked at once it is on disk: what is done to it must be known after a crash
+        now = self._clock()
         for one in states:
             rule = one.rule
             if rule.operation in (None, token.operation) and rule.selector.matches(token, now):
@@ -69,7 +72,7 @@ class SubmitRules:
         place, operation, rule, engine = place_of(token), token.operation, one.rule, self._engine
         uncalibrated = engine.uncalibrated(token, rule)
         mode = one.in_force(engine.cap)
-        live = 1 + live_at(place)  # without the lock: it takes the one of the mailbox, under which tokens may end
+        live = 1 + live_at(place, operation)  # without the lock: it takes the one of the mailbox, under which tokens may end
         with self._lock:
             touched = self._touched[operation]
             case = Case(
@@ -99,7 +102,7 @@ class SubmitRules:
         token._own_extras().steered_by = UNDOER.principal
         ends = now + one.rule.lasts
         self._steered[token.id] = _Steered(one, token.operation, target, before, action.values(target), ends)
-        self._due.append((ends, token.id))
+        heapq.heappush(self._due, (ends, token.id))
         self._touched[token.operation] += 1
 
     def _follow(self, token: Token[Any], rule: str, group: str) -> None:
@@ -121,6 +124,11 @@ class SubmitRules:
             told, self._told = self._told, Counter()
         return dict(told)
 
+    def holds(self, id: int, verb: str) -> bool:
+        """Tell whether a token is as a rule has changed it at submit, by a verb."""
+        steered = self._steered.get(id)
+        return steered is not None and steered.one.rule.action.verb == verb
+
     @property
     def active(self) -> int:
         """How many live tokens are as a rule has changed them."""
@@ -136,7 +144,7 @@ class SubmitRules:
         found: list[_Steered] = []
         with self._lock:
             while self._due and (all or self._due[0][0] <= now):
-                _, id = self._due.popleft()
+                _, id = heapq.heappop(self._due)
                 steered = self._steered.pop(id, None)
                 if steered is not None:
                     self._touched[steered.operation] -= 1

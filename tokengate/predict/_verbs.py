@@ -118,9 +118,15 @@ class PredictVerbs:
 
     async def undo_intervention(self, message: UndoIntervention) -> InterventionRow:
         made = self._made(message.number)
-        here = admission()
-        token = made.target.token
-        if (token is not None and not here.reaches(token)) or not (token is not None or here.sees_all):
+        here, target, token = admission(), made.target, made.target.token
+        if made.action.is_of_token:
+            may = here.sees_all if token is None else here.reaches(token)
+        elif made.action.verb == "throttle":
+            may = here.covers(target.terms)
+        else:
+            here.reach(target.place)
+            may = True
+        if not may:
             raise Refused(f"your grants do not reach what intervention {made.number} is about")
         wrong = await self._engine.undo(made, "a person has undone it", by=here.caller.principal)
         if wrong:

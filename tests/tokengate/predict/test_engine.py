@@ -14,7 +14,7 @@ import attrs
 import pytest
 import trio
 from gated_code import LIMIT
-from people import ANN, CARA, grant
+from people import ANN, BEN, CARA, grant
 from predictions import Foreseeing
 from tiers import in_ci
 
@@ -554,6 +554,27 @@ class Office(CpuActor):
     def work(self, door: threading.Event) -> None:
         assert door.wait(LIMIT)
 
+    def rest(self, door: threading.Event) -> None:
+        assert door.wait(LIMIT)
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_half_is_that_of_the_operation_where_an_actor_has_several(
+    seconds: float, open_gate: Open, opened: threading.Event
+) -> None:
+    """Tokens of the actor's other methods do not count, at submit and in a look."""
+    with open_gate(rule("renice -5", select="operation='Office.work'", for_=seconds)) as seen:
+        proxy = seen.gate.spawn(Office, name="office").proxy()
+        others = [proxy.rest(opened) for _ in range(9)]
+        tokens = [proxy.work(opened) for _ in range(4)]
+        seen.look(2)
+        seen.look(2)
+
+        assert sum(one.priority == -5 for one in tokens) == 2
+        opened.set()
+        for one in (*others, *tokens):
+            one.result(LIMIT)
+
 
 def test_an_actor_is_suspended_once_for_all_its_messages(open_gate: Open, opened: threading.Event) -> None:
     """The target of the verb is the actor, whose suspension is undone."""
@@ -570,6 +591,96 @@ def test_an_actor_is_suspended_once_for_all_its_messages(open_gate: Open, opened
         seen.look(11)
         assert "expired" in seen.states()
         assert not tokens[0]._place.suspended
+        opened.set()
+        for one in tokens:
+            one.result(LIMIT)
+
+
+# What operators have set
+
+
+def test_a_throttle_of_an_operator_is_neither_replaced_nor_lifted(open_gate: Open, opened: threading.Event) -> None:
+    """A rule on the same terms is refused."""
+    with open_gate(rule("throttle rate=50/s"), run={"render": 1.0}) as seen:
+        running(2, opened)
+        seen.gate.control.throttle("operation=render", rate="1/m")
+        seen.look(5)
+        seen.look(700)
+
+        assert [row.rate for row in seen.gate.control.throttles()] == [pytest.approx(1 / 60)]
+        assert "an operator has set it there" in seen.all[0].why
+
+
+def test_tags_that_others_have_set_are_left_alone_by_an_undo(open_gate: Open, opened: threading.Event) -> None:
+    """Only those that the rule has set are compared, and restored."""
+    with open_gate(rule("retag speed=slow", for_=1, expires=10), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened)
+        seen.look(5)
+        seen.look(2)
+        seen.gate.control.retag(one.id, {"owner": "ann"})
+        seen.look(15)
+
+        assert dict(one.tags) == {"owner": "ann"}
+
+
+def test_a_priority_that_was_set_at_submit_is_not_set_again_before_it_is_undone(
+    open_gate: Open, opened: threading.Event
+) -> None:
+    """Or its undo would find another value, and the end would not be the beginning."""
+    select = "operation=render,run.p50>2s"
+    rules = (
+        Rule(name="submit", select=select, do="renice -1", mode="act", expires="60s"),
+        Rule(name="look", select=f"{select},age>1s", do="renice -5", mode="act", expires="300s", for_=1),
+    )
+    with open_gate(*rules, run={"render": 10.0}) as seen:
+        seen.gate.register(render)
+        seen.gate.control.suspend("render")
+        tokens = [render.submit(opened) for _ in range(6)]
+        ledger = []
+        for _ in range(100):
+            seen.look(10)
+            ledger.append([one.priority for one in tokens])
+        assert {priority for row in ledger for priority in row} == {0, -1, -5}
+        assert ledger[-1] == [0] * 6
+        seen.gate.control.unsuspend("render")
+
+
+def test_an_estimate_of_nothing_is_an_overrun(open_gate: Open, opened: threading.Event) -> None:
+    """And no error."""
+    with open_gate(rule(mode="observe"), run={"render": 1.0}) as seen:
+        one, _ = running(2, opened)
+        seen.gate.control.estimate(one.id, run=1e-300)
+        seen.look(1)
+
+        assert seen.states(one) == ["observed"]
+
+
+def test_a_tag_with_the_name_of_a_field_is_no_operation(open_gate: Open, opened: threading.Event) -> None:
+    """`tag.operation` is a tag."""
+    with open_gate(rule(mode="observe", select="tag.operation=blue,overrun>2"), run={"render": 1.0}) as seen:
+        running(2, opened, tags={"operation": "blue"})
+        seen.look(5)
+
+        assert seen.states() == ["observed", "observed"]
+
+
+@pytest.mark.parametrize("do", ["suspend", "throttle rate=5/s"])
+def test_what_is_about_a_whole_actor_is_undone_by_those_who_may_do_that(
+    do: str, open_gate: Open, opened: threading.Event
+) -> None:
+    """A grant for some of its tokens is not enough."""
+    with open_gate(rule(do, select="actor=office,running>2", expires=600)) as seen:
+        proxy = seen.gate.spawn(Office, name="office").proxy()
+        tokens = [proxy.work(opened) for _ in range(4)]
+        while tokens[0].started_at is None:
+            pass
+        seen.gate.control.retag(tokens[0].id, {"tenant": "acme"})
+        seen.look(3)
+        seen.people.grants(grant(ANN), grant(BEN, select="tenant=acme"))
+        [made] = [each.number for each in seen.all if each.state == "active"]
+        with pytest.raises(Refused):
+            seen.people[BEN].ask(undo_of(made))
+        assert seen.people[ANN].ask(undo_of(made)).state == "undone"
         opened.set()
         for one in tokens:
             one.result(LIMIT)

@@ -206,3 +206,19 @@ def test_a_token_that_ends_is_no_longer_counted(open_gate: Open) -> None:
         assert seen.predict._submit.active == 1
         go_on(seen, [one for one in tokens if not one.done()])
         assert seen.predict._submit.active == 0
+
+
+def test_rules_with_different_expiries_are_undone_each_in_its_time(open_gate: Open) -> None:
+    """A long one that came first holds up no short one."""
+    rules = (
+        shortest_first(name="long", select="operation=parse,run.p50>2s,speed=slow", expires="24h"),
+        shortest_first("renice -2", name="short", select="operation=parse,run.p50>2s,speed=fast", expires="5m"),
+    )
+    with open_gate(*rules) as seen:
+        _, tokens = submit(seen, [1, 1, 1, 1])
+        slow, fast = [parse.with_options(tags={"speed": speed}).submit(9, []) for speed in ("slow", "fast")]
+        assert (slow.priority, fast.priority) == (-1, -2)
+        seen.look(301)
+
+        assert (slow.priority, fast.priority) == (-1, 0)
+        go_on(seen, [*tokens, slow, fast])
