@@ -72,7 +72,7 @@ class SubmitRules:
         place, operation, rule, engine = place_of(token), token.operation, one.rule, self._engine
         uncalibrated = engine.uncalibrated(token, rule)
         mode = one.in_force(engine.cap)
-        live = 1 + live_at(place, operation)  # without the lock: it takes the one of the mailbox, under which tokens may end
+        live = 1 + live_at(place, operation)  # without the lock: the mailbox has its own
         with self._lock:
             touched = self._touched[operation]
             case = Case(

@@ -51,8 +51,8 @@ VERBS = (
 BAD_VERBS = (
     "", "renice", "renice much", "renice 1 2", "retag", "retag speed", "estimate", "estimate run=soon",
     "estimate cpu=1", "limit", "limit memory=0x", "throttle", "throttle rate=0/s", "throttle rate=5/y",
-    "throttle concurrency=0", "reroute", "reroute a b", "pause now", "breaker", "breaker close", "preempt memory=much", "terminate mode=hard",
-    "kill", "'",
+    "throttle concurrency=0", "reroute", "reroute a b", "pause now", "breaker", "breaker close",
+    "preempt memory=much", "terminate mode=hard", "kill", "'",
 )  # fmt: skip
 
 
