@@ -44,6 +44,7 @@ _OUTCOMES: Final = {
     "observed": "observes", "refused": "refused",
 }  # fmt: skip
 _AT_SUBMIT: Final = {"act": "acts", "hold back": _OUTCOMES["held back"], "refuse": "refused"}
+_OPEN: Final = ("not decided", "refused")  # outcomes that another one may take the place of
 _UNCALIBRATED: Final = "what it uses is not calibrated"
 
 
@@ -198,6 +199,7 @@ class Backtest:
                         self._system.live |= {copy.id: copy for copy in token.split(self._copies)}
                 await self._submit.undo_due(look)
                 await self._engine.look()
+                self._note_undecided()
                 look += _SECOND
             else:
                 look += _SECOND * ((at - look) // _SECOND + 1)
@@ -272,14 +274,18 @@ class Backtest:
 
     def _note(self, token: PastToken, rule: str, state: str, why: str) -> None:
         outcome = _OUTCOMES.get(state)
-        if outcome is not None and token.verdicts.get(rule, ("refused",))[0] == "refused":  # else: how it went on
+        if outcome is not None and token.verdicts.get(rule, _OPEN)[0] in _OPEN:  # else this is how it went on
             token.verdicts[rule] = ("not calibrated" if why.startswith(_UNCALIBRATED) else outcome), why
 
-    def _count(self, token: PastToken) -> None:
+    def _note_undecided(self) -> None:
+        """Note the tokens that match a rule which has not decided about them."""
         for one in self._engine.states:
-            name, since = one.rule.name, one.matched.pop(token.id, None)
-            if name not in token.verdicts and since is not None:
-                token.verdicts[name] = self._undecided(one, since)
+            for id, since in one.matched.items():
+                verdicts = self._system.live[id].verdicts
+                if verdicts.get(one.rule.name, _OPEN)[0] == "not decided":
+                    verdicts[one.rule.name] = self._undecided(one, since)
+
+    def _count(self, token: PastToken) -> None:
         for rule, (outcome, why) in token.verdicts.items():
             self._tallies.setdefault((rule, outcome), _Tally()).add(token, why)
             self._tallies.setdefault((rule, "matched"), _Tally()).add(token, "")
@@ -289,7 +295,7 @@ class Backtest:
         if self._system.now - since < one.rule.wait:
             return "not decided", f"it matched for less than {one.rule.wait:g} s"
         refused = one.refused
-        if refused is not None and self._system.now >= refused.at >= since:
+        if refused is not None and refused.at >= since:
             return "refused", refused.why.partition(" (and ")[0]
         return "not decided", "it is in force already, or another rule has acted"
 

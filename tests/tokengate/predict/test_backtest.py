@@ -152,6 +152,16 @@ def test_rules_look_once_a_second_at_the_tokens_that_live_then() -> None:
 
 
 @pytest.mark.usefixtures("models")
+def test_a_token_has_matched_also_if_it_did_so_for_a_while_only() -> None:
+    """It may be refused for as long as it matches."""
+    rule = Rule(name="young", select="age<3s", do="pause", mode="act", budget="1/min, 100%")
+
+    rows, _, _ = backtest([rule], [event(number, 0.0, 9.5) for number in range(4)])
+
+    assert outcomes(rows) == {"matched": 4, "acts": 1, "refused": 3}
+
+
+@pytest.mark.usefixtures("models")
 def test_what_a_rule_has_changed_is_seen_by_the_others_until_it_is_undone() -> None:
     """Priority, tags and estimates; nothing else that rules would do has an effect."""
     rules = [

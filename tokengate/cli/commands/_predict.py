@@ -181,8 +181,9 @@ def backtest(
     """Show what the rules of a file would have done.
 
     FILE is a tokengate.toml; of it only the rules are read. The past goes by once more, and the rules are asked by what
-    asks them live: at submit, or once a second, within their budgets. Predictions are those of the records until then.
-    What they would do has no effect, so SUCCEEDED and TOOK (from submit to end) are what tokens came to without it.
+    asks them live: at submit, or once a second, within their budgets. Predictions are made from the records of the time
+    from --since to that moment. What rules would do has no effect, so SUCCEEDED and TOOK (from submit to end) are what
+    tokens came to without it.
 
     \b
     tokengate predict backtest tokengate.toml --since 1d
