@@ -32,9 +32,10 @@ def run(*arguments: str) -> Result:
 def made(tmp_path: Path) -> list[int]:
     """The ids of two tokens of a gate that has closed: one completed, one failed."""
     with Gate("shop", plugins=[History(tmp_path)]):
-        tokens = [work.submit(1), work.submit(0)]
-        for one in tokens:
-            one.exception(30)
+        tokens = []
+        for x in (1, 0):  # one after the other, so that the newest one is known
+            tokens.append(work.submit(x))
+            tokens[-1].exception(30)
     return [one.id for one in tokens]
 
 
