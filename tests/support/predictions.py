@@ -174,6 +174,7 @@ def foreseeing(
     monkeypatch.setattr("tokengate.predict._actor._SECONDS", 1e6)
     predict = Predict(rules=rules, **{"budget": "1000/min, 100%", **options})
     gate = Gate("seer", plugins=[predict, *plugins], config=config, threads=2, processes=processes)
-    gate._system.clock = clock
+    gate._new_system.keywords["clock"] = clock
+    gate._renew()
     with gate:
         yield Foreseeing(gate, predict, models, clock)
