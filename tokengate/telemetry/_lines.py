@@ -56,7 +56,9 @@ def chosen(events: Iterable[Event], select: str, now: float) -> Iterator[Event]:
     """
     selector = parse(select, RECORD_FIELDS)
     return (
-        event for event in events if event.token is None or selector.all or selector.matches(record_of_event(event), now)
+        event
+        for event in events
+        if event.token is None or selector.all or selector.matches(record_of_event(event), now)
     )
 
 
