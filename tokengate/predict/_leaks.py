@@ -25,15 +25,17 @@ class _Series:
     Attributes:
         minima: the latest that have risen in a row, bytes.
         verdict: on its leak; None: it has none.
-        base: bytes where a confirmed leak began.
+        highest: of the minima since a leak was confirmed.
+        flat: how many minima were not above it since.
     """
 
-    __slots__ = ("_lowest", "_tokens", "base", "minima", "verdict")
+    __slots__ = ("_lowest", "_tokens", "flat", "highest", "minima", "verdict")
 
     def __init__(self) -> None:
         self.minima: deque[float] = deque(maxlen=_CONFIRMED)
         self.verdict: Verdict | None = None
-        self.base = 0.0
+        self.highest = 0.0
+        self.flat = 0
         self._tokens = -_WARM_UP
         self._lowest = math.inf
 
@@ -48,13 +50,16 @@ class _Series:
         if minima and lowest <= minima[-1]:
             minima.clear()
         minima.append(lowest)
-        if self.verdict == "confirmed" and lowest > self.base:
-            return  # until it has given back what it took
+        if self.verdict == "confirmed":
+            self.flat = 0 if lowest > self.highest else self.flat + 1
+            self.highest = max(self.highest, lowest)
+            if self.flat < _SUSPECTED:
+                return
         self.verdict = "suspected" if len(minima) >= _SUSPECTED else None
         if len(minima) == _CONFIRMED:
             earlier, later = minima[_SUSPECTED - 1] - minima[0], minima[-1] - minima[_SUSPECTED]
             if later >= _LATER * earlier and minima[-1] - minima[0] >= _LEAST:
-                self.verdict, self.base = "confirmed", minima[0]
+                self.verdict, self.highest, self.flat = "confirmed", lowest, 0
 
 
 class LeakWatch:

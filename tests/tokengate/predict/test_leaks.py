@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
+from tiers import in_ci
 
 from tokengate.predict._leaks import LeakWatch
 
@@ -87,17 +91,18 @@ def test_less_than_2_mib_in_all_is_not_confirmed() -> None:
 
 
 def test_a_verdict_is_told_once_and_can_be_asked() -> None:
-    """A confirmed leak stays one until the memory is given back; an ended process is forgotten."""
+    """A leak stays confirmed while it goes on, with pauses, and for 8 minima more."""
     watch, process = LeakWatch(), Process()
-    told = [watch.add(process, MIB * token) for token in range(250)]
 
-    assert [one for one in told if one] == ["suspected", "confirmed"]
+    def told(series: Iterable[float]) -> list[str]:
+        return [verdict for size in series if (verdict := watch.add(process, size)) is not None]
+
+    assert told(MIB * token for token in range(250)) == ["suspected", "confirmed"]
+    assert told(MIB * (250 + token // 70 * 70) for token in range(210)) == []
     assert watch.verdict(process) == "confirmed"
-    for _ in range(10):
-        watch.add(process, 240 * MIB)  # it pauses
+    assert told([460 * MIB] * 70) == []
     assert watch.verdict(process) == "confirmed"
-    for _ in range(20):
-        watch.add(process, 0)
+    assert told([460 * MIB] * 30) == []
     assert watch.verdict(process) is None
     assert watch.verdict(Process()) is None
 
@@ -120,3 +125,28 @@ def test_processes_that_are_gone_take_no_memory() -> None:
         watch.add(Process(), 1.0)
 
     assert len(watch._series) == 0
+
+
+LEAKING = """
+import json, random, sys
+chance, kept = random.Random(1), []
+for _ in range(600):
+    json.loads(json.dumps([{"number": one, "text": str(one)} for one in range(chance.randrange(200, 3000))]))
+    kept.append(bytearray(int(sys.argv[1])))
+    with open("/proc/self/statm") as file:
+        print(int(file.read().split()[1]) * 4096)
+"""
+
+
+@in_ci
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of a process as Linux has it")
+@pytest.mark.parametrize("each", [0, 16 * KIB, 64 * KIB])
+def test_leaks_of_real_processes_are_confirmed_by_200_tokens(each: int) -> None:
+    """They parse JSON, and keep some bytes of each token, or none."""
+    done = subprocess.run([sys.executable, "-c", LEAKING, str(each)], capture_output=True, text=True, check=True)
+    sizes = [float(line) for line in done.stdout.split()]
+    found = verdicts(lambda token: sizes[token])
+
+    assert found.keys() == ({"suspected", "confirmed"} if each else set())
+    assert found.get("suspected", 0) < 130
+    assert found.get("confirmed", 0) < 200
