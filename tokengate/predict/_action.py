@@ -311,7 +311,9 @@ _DO: Final[Mapping[str, _Do]] = {
     "pause": lambda _args, _target, select, said: m.Pause(select, **said),
     "suspend": lambda _args, target, _select, said: m.Suspend(target.place.path, **said),
     "breaker": lambda _args, target, _select, said: m.OpenBreaker(_operation(target), **said),
-    "recycle": lambda _args, target, _select, said: m.Recycle(target.place.path, worker=target.worker, **said),
+    "recycle": lambda _args, target, _select, said: m.Recycle(
+        target.place.path, worker=target.worker, wait=0.0, **said
+    ),
     "preempt": lambda args, _target, select, said: m.Preempt(select, **args, **said),
     "terminate": lambda args, _target, select, said: m.Terminate(select, **args, **said),
     "compensate": lambda _args, _target, select, said: m.Compensate(select, **said),

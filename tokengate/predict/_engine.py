@@ -405,13 +405,14 @@ class Engine:
             return False
         return now - one.missed.setdefault(made.number, now) >= max(_LEAST_MISS, 2 * rule.wait)
 
-    async def undo(self, made: Intervention, why: str, by: str = "") -> str:
+    async def undo(self, made: Intervention, why: str, by: str = "", *, over: State = "expired") -> str:
         """Undo an intervention, if its values are still the ones that it has set; return why it could not be.
 
         Args:
             made: the intervention.
             why: why it is undone.
             by: the person who has it undone; empty: no person has.
+            over: its state then.
         """
         one = self.state_of(made.rule)
         if made.state != "active" or not made.ends:
@@ -434,7 +435,7 @@ class Engine:
                 wrong = "" if done else note or "nothing was done"
             except TokenGateError as error:
                 wrong = str(error)
-        state: State = "refused" if wrong else "undone" if by else "expired"
+        state: State = "refused" if wrong else over
         self._end(made, state, wrong or (f"{by} has undone it" if by else why))
         await self._host.keep(made.uid, action.verb, None)
         if by and not wrong and one is not None:
@@ -476,7 +477,7 @@ class Engine:
         """Undo all that is in force; return how many that were."""
         found = self.active
         for made in found:
-            await self.undo(made, why)
+            await self.undo(made, why, over="undone")
         return len(found)
 
     def _end(self, made: Intervention, state: State, why: str) -> None:

@@ -20,7 +20,7 @@ MOST: Final = 8
 
 NO_FEATURES: Final[Mapping[str, float]] = MappingProxyType({})
 
-_PATIENCE: Final = 3  # failures after which a function is switched off
+_PATIENCE: Final = 3  # failures in a row after which a function is switched off
 _CPU: Final = 1e-3  # seconds of processor time that all features of a call may take
 _WALL: Final = (
     20e-3  # seconds in all: a busy machine makes a thread wait for milliseconds, which is no fault of its code
@@ -43,7 +43,7 @@ class Feature:
 class Extractor:
     """Computes the features of the calls of one operation, in the threads that submit them.
 
-    They are switched off after three failures: an error, too long a time, or something else than finite numbers.
+    They are switched off after three failures in a row: an error, too long a time, or something else than finite numbers.
 
     Args:
         name: of the operation.
@@ -88,6 +88,8 @@ class Extractor:
             return NO_FEATURES
         if time.thread_time() - cpu > _CPU or time.perf_counter() - wall > _WALL:
             self._fail("it takes over a millisecond")
+        else:
+            self._failures = 0
         return found
 
     def _fail(self, why: str) -> None:

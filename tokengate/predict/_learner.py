@@ -71,16 +71,7 @@ class Learner:
         """Learn from raw records, as many as a second may have."""
         self.busy_since = now = self._clock()
         try:
-            found = [one for one in items if not isinstance(one, Happening) and one[17] in (FINISHED, RETRIED)]
-            self._left = min(_AT_ONCE, self._left + (now - self._looked) * A_SECOND)
-            self._looked = now
-            for raw in found:
-                note_loop(self._loops, raw[2], raw[10], raw[18])
-            begun = [raw for raw in found if raw[13] is not None]
-            each = max(1, math.ceil(len(begun) / max(1.0, self._left)))
-            for raw in begun[::each]:
-                self._left -= 1
-                self._models.learn(attempt_of(record_of(raw, self._run, {}), self._chosen, each))
+            self._learn(items, now)
             self.failed = ""
         except Exception as error:
             if not self.failed:
@@ -88,6 +79,18 @@ class Learner:
             self.failed = type(error).__name__
         finally:
             self.busy_since = None
+
+    def _learn(self, items: Sequence[Any], now: float) -> None:
+        found = [one for one in items if not isinstance(one, Happening) and one[17] in (FINISHED, RETRIED)]
+        self._left = min(_AT_ONCE, self._left + (now - self._looked) * A_SECOND)
+        self._looked = now
+        for raw in found:
+            note_loop(self._loops, raw[2], raw[10], raw[18])
+        begun = [raw for raw in found if raw[13] is not None]
+        each = max(1, math.ceil(len(begun) / max(1.0, self._left)))
+        for raw in begun[::each]:
+            self._left -= 1
+            self._models.learn(attempt_of(record_of(raw, self._run, {}), self._chosen, each))
 
     def close(self, _seconds: float) -> str:
         """Have what was learned written; return what was not delivered: nothing."""

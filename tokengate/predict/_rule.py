@@ -104,6 +104,7 @@ class Rule:
         uses: the predictions that must be calibrated before it acts.
         operation: the one whose tokens it is for; None: those of several.
         at_submit: whether it is asked when a token is submitted, before that is queued.
+        terms: its terms about places, priorities and tags, as a selector; empty: it has none.
 
     Raises:
         BadPolicy: a value cannot work; it names the field, the value and the remedy.
@@ -124,6 +125,7 @@ class Rule:
     uses: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
     operation: str | None = attrs.field(init=False, eq=False, repr=False)
     at_submit: bool = attrs.field(init=False, eq=False, repr=False)
+    terms: str = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         def wrong(field: str, value: object, remedy: str) -> BadPolicy:
@@ -157,6 +159,7 @@ class Rule:
         put("uses", frozenset(TARGETS[part.name] for part in parts if part.name in TARGETS))
         put("operation", next((part.value for part in parts if part.name == "operation" and part.is_exact), None))
         known = all(part.name in _KNOWN_AT_SUBMIT for part in parts)
+        put("terms", _terms(self.selector))
         put("at_submit", known and not self.for_ and verb in FREE)
         if verb == "throttle" and not self.terms:
             remedy = "a throttle needs a term about operation, actor, affinity, priority or a tag"
@@ -179,12 +182,11 @@ class Rule:
         """Seconds after which what was done is undone."""
         return cast("float", self.expires)
 
-    @property
-    def terms(self) -> str:
-        """Its terms about places, priorities and tags, as a selector."""
-        parts = [part for part in self.selector.parts if part.is_tag or part.name in _OF_PLACES]
-        texts = (f"{_name(part)}{part.op}{quoted(part.value)}" for part in parts)
-        return parse(",".join(texts)).text if parts else ""
+
+def _terms(selector: Selector) -> str:
+    parts = [part for part in selector.parts if part.is_tag or part.name in _OF_PLACES]
+    texts = (f"{_name(part)}{part.op}{quoted(part.value)}" for part in parts)
+    return parse(",".join(texts)).text if parts else ""
 
 
 def _name(part: Term) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -141,16 +142,20 @@ class SubmitRules:
             now: seconds of the gate's clock.
             all: whether to do so for all, since the gate closes or rules are frozen.
         """
-        found: list[_Steered] = []
         with self._lock:
-            while self._due and (all or self._due[0][0] <= now):
-                _, id = heapq.heappop(self._due)
-                steered = self._steered.pop(id, None)
-                if steered is not None:
-                    self._touched[steered.operation] -= 1
-                    found.append(steered)
+            found = self._take_due(math.inf if all else now)
         for at in range(0, len(found), _AT_ONCE):
             await self._undo(found[at : at + _AT_ONCE])
+
+    def _take_due(self, now: float) -> list[_Steered]:
+        found: list[_Steered] = []
+        while self._due and self._due[0][0] <= now:
+            _, id = heapq.heappop(self._due)
+            steered = self._steered.pop(id, None)
+            if steered is not None:
+                self._touched[steered.operation] -= 1
+                found.append(steered)
+        return found
 
     async def _undo(self, found: list[_Steered]) -> None:
         """Undo what was done to tokens, those with the same values together."""

@@ -128,7 +128,7 @@ class PredictVerbs:
             may = True
         if not may:
             raise Refused(f"your grants do not reach what intervention {made.number} is about")
-        wrong = await self._engine.undo(made, "a person has undone it", by=here.caller.principal)
+        wrong = await self._engine.undo(made, "a person has undone it", by=here.caller.principal, over="undone")
         if wrong:
             raise BadRequest(f"intervention {made.number} is not undone: {wrong}")
         return self._row_of(made)

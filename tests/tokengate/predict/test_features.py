@@ -92,7 +92,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_what_fails_three_times_is_switched_off_and_that_is_told_once(wrong: Callable[[], Any], off: Off) -> None:
+def test_what_fails_three_times_in_a_row_is_switched_off_and_told_once(wrong: Callable[[], Any], off: Off) -> None:
     """Until then each call goes on without features."""
     calls = []
 
@@ -106,6 +106,15 @@ def test_what_fails_three_times_is_switched_off_and_that_is_told_once(wrong: Cal
     assert len(calls) == 3
     assert not found.is_on
     assert [name for name, _ in off] == ["op"]
+
+
+def test_failures_between_which_it_works_do_not_switch_it_off(off: Off) -> None:
+    """A file that is missing now and then, or a busy machine, costs single calls their features only."""
+    values = [{"a": math.nan}, {"a": math.nan}, {"a": 1.0}] * 10
+    found = extractor(lambda: None, off, values.pop)
+
+    assert [found.of((), {}) for _ in range(30)] == [{"a": 1.0}, {}, {}] * 10
+    assert off == []
 
 
 def test_what_takes_over_a_millisecond_of_processor_time_is_switched_off(
