@@ -43,7 +43,7 @@ class Feature:
 class Extractor:
     """Computes the features of the calls of one operation, in the threads that submit them.
 
-    They are switched off after three failures in a row: an error, too long a time, or something else than finite numbers.
+    They are switched off after three failures in a row: an error, too long a time, or no finite numbers.
 
     Args:
         name: of the operation.

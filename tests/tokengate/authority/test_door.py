@@ -219,8 +219,8 @@ def _client_of(gate: Gate) -> ControlClient:
     return ControlClient(server.path)
 
 
-_OTHERS: Final = ("reload", "shell", "top", "audit verify", "audit seal", "predict backtest", "mcp")
-"""Commands that are not refused: this user may reload, two have a terminal, three ask files, and one asks when it is
+_OTHERS: Final = ("reload", "shell", "top", "audit verify", "audit seal", "predict backtest", "predict evaluate", "mcp")
+"""Commands that are not refused: this user may reload, two have a terminal, four ask files, and one asks when it is
 asked, which `tests/tokengate/mcp` tests."""
 
 
