@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from tokengate.predict._cells import Cell, Key
+from tokengate.predict._cells import Cell, Cells, Key
 from tokengate.predict._failures import CLASSES, Failures
 from tokengate.predict._line import MOST as FEATURES
 from tokengate.predict._line import Known, Line
@@ -179,7 +179,7 @@ def write_models(folder: Path, models: Models, gate: str) -> None:
         number = hashlib.sha256(operation.encode(errors="backslashreplace")).hexdigest()[:12]
         for target, one in model.targets.items():
             for contender in one.contenders:
-                if contender.learned and not contender.estimator.is_own:
+                if contender.learned and isinstance(contender.estimator, Cells | Line):
                     state = partial(_state, gate, operation, model, target, contender)
                     data = _encoded(state, cells[target, operation], windows[contender])
                     with written(folder / f"{name}-{number}.{target}.{contender.estimator.name}{_ENDING}") as file:

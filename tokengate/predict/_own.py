@@ -28,8 +28,6 @@ class Own:
         off: why it is switched off; empty: it is not.
     """
 
-    is_own = True
-
     def __init__(self, estimator: Estimator) -> None:
         self._estimator = estimator
         self.name = type(estimator).__name__
@@ -37,6 +35,11 @@ class Own:
         self.off = ""
         self._raised = 0
         self._slow = {"learn": 0, "predict": 0}  # calls in a row
+
+    @property
+    def is_own(self) -> bool:
+        """Whether to ask it runs code of the user."""
+        return not self.off
 
     def learn(self, point: Point, log: float, _weight: int) -> bool:
         """Have it learn; return whether it did."""

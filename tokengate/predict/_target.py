@@ -42,11 +42,14 @@ class Estimating(Protocol):
 
     Attributes:
         name: as reports have it.
-        is_own: whether it is code of the user.
     """
 
     name: str
-    is_own: bool
+
+    @property
+    def is_own(self) -> bool:
+        """Whether to ask it runs code of the user."""
+        ...
 
     def learn(self, point: Point, log: float, weight: int, /) -> bool:
         """Learn of a record; return whether it could."""

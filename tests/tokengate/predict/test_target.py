@@ -317,6 +317,20 @@ def test_one_that_raises_or_answers_nonsense_three_times_is_switched_off(bad: An
     assert outlook is not None
 
 
+def test_one_that_is_switched_off_is_no_longer_asked_for() -> None:
+    """It was the best until it failed."""
+    mine = Mine(lambda sample: sample.features["bytes"] % 1000 + 10)
+    known = list(calls(600, lambda chance, size: (size % 1000 + 10) * math.exp(chance.gauss(0.0, 0.1))))
+    models = run(known, estimators=[mine]).models
+    assert models.asks_own("work")
+    mine.say = lambda _: math.nan
+    for one in known[:3]:
+        models.learn(Attempt(one.sample, run=one.seconds))
+
+    assert not models.asks_own("work")
+    assert models.outlook(known[0].sample, own=False) is not None
+
+
 def test_one_that_is_slow_three_times_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over a millisecond, three times in a row; what is so once in a while may only have waited for its turn."""
     now = [0.0]
