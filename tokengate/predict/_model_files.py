@@ -74,16 +74,11 @@ class _Line(_Part, frozen=True):
     records: _Count
 
 
-class _OfTags(_Part, frozen=True):
-    tags: list[tuple[str, str]]
-    newest: _Kept
-
-
 class _Residuals(_Part, frozen=True):
     level: Annotated[float, Meta(ge=0, le=2)]
     newest: _Kept
     failed: _Kept
-    of_tags: list[_OfTags]
+    of_tags: list[tuple[list[tuple[str, str]], _Kept]]
 
 
 class _Scores(_Part, frozen=True):
@@ -248,7 +243,7 @@ def _state(
             contender.level,
             list(contender.window.newest),
             list(contender.failed.newest),
-            [_OfTags(list(tags), list(window.newest)) for tags, window in windows],
+            [(list(tags), list(window.newest)) for tags, window in windows],
         ),
         scores=_Scores(contender.learned, list(contender.scores.latest)),
         changes=_Changes(
@@ -386,9 +381,9 @@ def _restore(models: Models, one: ModelFile, gate: str) -> None:
     contender.scores = Scores(
         score if is_ours else (None, 0.0, weight, loss) for score in one.scores.latest for _, _, weight, loss in [score]
     )
-    for of_tags in residuals.of_tags:
-        window = models.windows.use((contender, tuple(of_tags.tags)))
-        for residual, weight in of_tags.newest:
+    for tags, newest in residuals.of_tags:
+        window = models.windows.use((contender, tuple(tags)))
+        for residual, weight in newest:
             window.add(residual, weight)
     target.n, target.drifts, target.since = one.n, one.changes.drifts, one.changes.since if is_ours else 0
     target.drift = Drift(*one.changes.drift)
