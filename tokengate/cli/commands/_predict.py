@@ -242,6 +242,8 @@ def export(since: str, out: Path, directory: Path | None, gate: str | None, json
             with _past(connection, directory, since, gate) as events, written(out) as file:
                 counts = write(events, file)
         except OSError as error:
+            if isinstance(error, TokenGateError):  # some of them are errors of the system, too: a refusal
+                raise
             raise UsageProblem(f"{error.filename or out}: {error.strerror}") from None
     if json_wanted:
         tell(out, msgspec.json.encode({"file": str(out), **counts}))
