@@ -137,7 +137,7 @@ class Backtest:
         )
         self._system.predictor = self._forecasts
         self._engine = Engine(host, self._forecasts, "act", budget)
-        self._engine.take(rules)
+        self._engine.take(rules, {})
         for one in self._engine.states:
             one.mode, one.trust = mode or one.mode, _Unshaken()
         self._submit = SubmitRules(self._engine, self._forecasts, host, self._system.clock)

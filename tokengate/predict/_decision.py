@@ -88,6 +88,10 @@ class Spent:
             self._at.popleft()
         return self.budget.targets - len(self._at)
 
+    def take(self, before: Spent) -> None:
+        """Go on with what another budget was spent on."""
+        self._at = before._at
+
     def spend(self, now: float) -> None:
         """Spend it on one target."""
         self._at.append(now)
@@ -151,10 +155,8 @@ def decide(rule: Rule, mode: Mode, case: Case, of_rule: Spent, of_gate: Spent, n
     acts = mode == "act" and not why
     touches = acts and verb != RECYCLE  # which is done once nothing runs there
     if touches and 2 * (case.touched + 1) > case.live:
-        return Verdict(
-            "refuse",
-            f"{case.touched} of {case.live} live tokens of its operation are under interventions, half is the most",
-        )
+        why = "half of an operation's live tokens is the most"
+        return Verdict("refuse", f"{why}: {case.touched} of {case.live} are under interventions")
     if verb not in FREE:
         for spent, held, whose in ((of_rule, case.held_by_rule, "the rule"), (of_gate, case.held, "the gate")):
             budget = spent.budget

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import attrs
@@ -14,16 +15,19 @@ from actors import ActorSystem, Token, TokenGateError, TokenState
 from actors.lowlevel import ActorPlace, DurableToken, Place, place_of
 from tokengate.control._admission import Caller
 from tokengate.control._exceptions import ProposalMade
-from tokengate.control._safe_text import plain
+from tokengate.control._safe_text import class_name, plain
 from tokengate.control._uids import number_of
 from tokengate.control.inspection._past_tokens import on_disk
 from tokengate.control.inspection._selector import Selector, value_of
 from tokengate.control.messages import ActorOutcome, Message, Outcome, Proposed
-from tokengate.predict._action import FREE, Action, Target, Values
-from tokengate.predict._decision import Case, Spent, decide
+from tokengate.predict._action import Action, Target, Values
+from tokengate.predict._active import ActiveInterventions
+from tokengate.predict._decision import Case, Spent, Trust, decide
 from tokengate.predict._forecast import Forecasts
 from tokengate.predict._intervention import Intervention, RuleState, State, explain
 from tokengate.predict._rule import Budget, Mode, Rule
+
+_logger = logging.getLogger("tokengate.predict")
 
 RULES: Final = Caller("process:interventions", None)
 """Rules, as the sender of their messages."""
@@ -33,6 +37,7 @@ UNDOER: Final = attrs.evolve(RULES, is_undo=True)
 
 _A_LOOK: Final = 10_000  # tokens of a look, which comes once a second
 _AT_ONCE: Final = 500  # of these, before other tasks of the loop have a turn
+_ACTS: Final = 500  # interventions of a look, so that it is soon over
 _KEPT: Final = 1_000  # interventions that are over
 _LEAST_MISS: Final = 2.0  # seconds for which a token must not have matched, before what was done to it is undone
 _MINUTE: Final = 60.0
@@ -76,6 +81,10 @@ class Host(Protocol):
         """Have on disk what a verb did to a durable token, or None: that this is undone; return whether it is."""
         ...
 
+    def steered(self, operation: str, /) -> int:
+        """Return how many live tokens of an operation rules have changed at submit, and that is not undone."""
+        ...
+
     def is_steered(self, token: Token[Any], verb: str, /) -> bool:
         """Tell whether a rule has changed a token by this verb at submit, and that is not undone."""
         ...
@@ -106,6 +115,8 @@ class Engine:
         states: the rules in force, the most careful verb first.
         at_submit: those that are asked when a token is submitted.
         interventions: {number: intervention}, the latest, and all that are not over.
+        active: those that are in force.
+        is_closing: whether the gate closes, so that nothing more is done.
     """
 
     def __init__(self, host: Host, forecasts: Forecasts, cap: Mode, budget: Budget) -> None:
@@ -119,20 +130,32 @@ class Engine:
         self._system = host.system
         self._forecasts = forecasts
         self._numbers = itertools.count(1)
-        self._active: dict[int, Intervention] = {}
+        self.active = ActiveInterventions()
+        self.is_closing = False
         self._proposed: dict[int, Intervention] = {}
         self._over: deque[int] = deque()
         self._forget: list[tuple[str, str]] = []  # (uid, verb) of what need not be kept any more
         self._at = 0  # of the live tokens, where the next look begins
+        self._acts = 0  # of the look that is under way
         self._running: int | None = None  # running tokens of the gate, once a look has counted them
 
-    def take(self, rules: Iterable[Rule]) -> None:
-        """Have other rules in force; one that has not changed goes on."""
+    def take(self, rules: Iterable[Rule], lost: Mapping[str, str]) -> None:
+        """Have other rules in force; one of a name that was there goes on with what it has decided and spent.
+
+        Args:
+            rules: the rules.
+            lost: {rule: why it only observes}, of rules that were there before.
+        """
         before = {one.rule.name: one for one in self.states}
         states = []
         for rule in rules:
             known = before.get(rule.name)
-            states.append(known if known is not None and known.rule == rule else RuleState(rule))
+            if known is not None and known.rule == rule:
+                states.append(known)
+                continue
+            states.append(RuleState(rule, known))
+            if known is None and rule.name in lost:
+                states[-1].trust = Trust(lost[rule.name])
         self.states = tuple(sorted(states, key=lambda one: one.rule.action.rank))
         self.at_submit = tuple(one for one in self.states if one.rule.at_submit)
 
@@ -140,16 +163,12 @@ class Engine:
         """Return the rule with a name that is in force."""
         return next((one for one in self.states if one.rule.name == name), None)
 
-    @property
-    def active(self) -> tuple[Intervention, ...]:
-        """The interventions that are in force."""
-        return tuple(self._active.values())
-
     # A look
 
     async def look(self) -> None:
         """Look at the next tokens, and at what was done; once a second."""
-        now, self._running = self._system.clock(), None
+        now, self._running, self._acts = self._system.clock(), None, 0
+        self.active.forget_done()
         self._count_ends()
         while self._forget:
             await self._host.keep(*self._forget.pop(), None)
@@ -165,8 +184,9 @@ class Engine:
         if not first:
             for one in states:
                 one.meant, one.counting = one.counting, 0
-        for start in range(first, last, _AT_ONCE):
-            for token in tokens[start : min(start + _AT_ONCE, last)]:
+        size = max(1, 4 * _AT_ONCE // (4 + sum(one.rule.selector.terms for one in states)))
+        for start in range(first, last, size):
+            for token in tokens[start : min(start + size, last)]:
                 place = token._place
                 if not place.serves_operators and place.properties.guard != "never" and token._end is None:
                     await self._consider(token, states, now)
@@ -187,15 +207,21 @@ class Engine:
                 continue
             one.counting += 1
             since = one.matched.setdefault(token.id, now)
-            if chosen is None and one.stopped != now and now - since >= rule.wait and token.id not in one.once:
+            if (
+                chosen is None
+                and self._acts < _ACTS
+                and one.stopped != now
+                and now - since >= rule.wait
+                and token.id not in one.once
+            ):
                 chosen = one
-        if chosen is not None:
+        if chosen is not None and not self.is_closing:
             await self._decide(token, chosen, now)
 
     async def _decide(self, token: Token[Any], one: RuleState, now: float) -> None:
         rule = one.rule
         target = rule.action.target(token, rule.terms)
-        if any(act.target.name == target.name and act.action.verb == rule.action.verb for act in self._active.values()):
+        if self.active.has(rule.action.verb, target.name):
             return  # another rule has set the same value: this one waits until that is undone
         if self._host.is_steered(token, rule.action.verb):
             return
@@ -228,22 +254,18 @@ class Engine:
 
     def case(self, token: Token[Any], one: RuleState) -> Case:
         """Return what a decision about a token is made from."""
-        place, rule = place_of(token), one.rule
-        same = {act.target.id: act for act in self._active.values() if act.operation == token.operation}
-        touched = [act.target.token for id, act in same.items() if id != token.id]
-        elsewhere = sum(one is not None and one._place is not place for one in touched)  # rules have moved these
-        held = [act for act in self._active.values() if act.action.verb not in FREE and holds_running(act)]
+        place, rule, operation = place_of(token), one.rule, plain(token.operation)
         return Case(
             token.uid,
             place.properties.guard,
             token.started_at is not None,
             place.is_idempotent(token._call),
             self.uncalibrated(token, rule),
-            live_at(place, token.operation) + elsewhere,
-            len(touched),
+            live_at(place, operation) + self.active.moved(operation),
+            self.active.touched(operation, token.id) + self._host.steered(operation),
             self._count_running(),
-            len(held),
-            sum(act.rule == rule.name for act in held),
+            self.active.held(),
+            self.active.held(rule.name),
             self._host.may_end(),
         )
 
@@ -297,28 +319,38 @@ class Engine:
         self._finish(one.refused, "refused", why)
 
     async def _act(self, made: Intervention, one: RuleState, token: Token[Any], now: float) -> None:
-        action, selector = one.rule.action, one.rule.selector
-        caller = attrs.evolve(RULES, check=lambda token: _still(selector, token, self._system.clock()))
-        intended = action.intended if isinstance(token, DurableToken) else {}
-        self._active[made.number] = made  # before: it counts for the budgets of what is decided meanwhile
+        action, done, why = made.action, False, "the gate closes"
+        self._acts += 1
+        made.holds = not action.is_of_token or token.started_at is not None
+        self.active.add(made)  # before: it counts for the budgets of what is decided meanwhile
         self._follow(token, made, "act")
         try:
-            if intended and not await self._host.keep(made.uid, action.verb, entry_of(made, intended)):
-                raise TokenGateError("it cannot be kept that a durable token is changed; see the log of the gate")
-            message = action.message(made.target, (made.target.id,), _reason(made))
-            done, why = _done(await self._host.ask(message, caller))
-        except TokenGateError as error:
-            done, why = False, str(error)
+            done, why = await self._done(made, one.rule.selector, token)
+        except Exception as error:
+            why = str(error) if isinstance(error, TokenGateError) else f"it failed: {class_name(type(error))}"
+            if not isinstance(error, TokenGateError):
+                _logger.exception("intervention %d of rule '%s' failed", made.number, made.rule)
+        finally:  # a look may be cancelled, too
+            if not done:
+                self._end(made, "refused", why)
         if not done:
-            self._end(made, "refused", why)
             await self._host.keep(made.uid, action.verb, None)
-        elif not action.can_be_undone:
-            self._end(made, "done", why)
+        elif action.can_be_undone:
+            made.set, made.why, made.ends = action.values(made.target), why, now + one.rule.lasts
+        else:
+            self._end(made, "done", why, is_done=True)
             if not action.is_of_token:
                 one.rests[made.target.name] = now + one.rule.lasts
-        else:
-            made.set, made.why, made.ends = action.values(made.target), why, now + one.rule.lasts
         self._note(made, token)
+
+    async def _done(self, made: Intervention, selector: Selector, token: Token[Any]) -> tuple[bool, str]:
+        """Do an intervention; return whether it was done, and what the verb says."""
+        action = made.action
+        intended = action.intended if isinstance(token, DurableToken) else {}
+        if intended and not await self._host.keep(made.uid, action.verb, entry_of(made, intended)):
+            return False, "it cannot be kept that a durable token is changed; see the log of the gate"
+        caller = attrs.evolve(RULES, check=lambda token: _still(selector, token, self._system.clock()))
+        return _outcome_in(await self._host.ask(action.message(made.target, (made.target.id,), _reason(made)), caller))
 
     async def _propose(self, made: Intervention, one: RuleState) -> None:
         action, rule = one.rule.action, one.rule
@@ -382,10 +414,12 @@ class Engine:
     # Undoing
 
     async def _end_due(self, now: float) -> None:
-        for made in self.active:
+        for number, made in enumerate(self.active):
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
             one = self.state_of(made.rule)
-            if not made.ends:
-                continue  # it is being done
+            if not made.ends or made.state != "active":
+                continue  # it is being done, or has just ended
             if now >= made.ends:
                 await self.undo(made, "its time is over")
             elif one is not None and self._has_missed(made, one, now):
@@ -397,7 +431,7 @@ class Engine:
         """Tell whether a rule has not matched for long enough that what it has done is undone."""
         token, rule = made.target.token, one.rule
         if made.action.verb != "throttle" and token is not None:
-            matches = rule.selector.matches(token, now)
+            matches = one.persisting.matches(token, now)
         else:
             matches = one.meant > 0 or one.counting > 0
         if matches:
@@ -431,7 +465,7 @@ class Engine:
 
             try:
                 assert message is not None
-                done, note = _done(await self._host.ask(message, attrs.evolve(UNDOER, check=check)))
+                done, note = _outcome_in(await self._host.ask(message, attrs.evolve(UNDOER, check=check)))
                 wrong = "" if done else note or "nothing was done"
             except TokenGateError as error:
                 wrong = str(error)
@@ -475,14 +509,15 @@ class Engine:
 
     async def undo_all(self, why: str) -> int:
         """Undo all that is in force; return how many that were."""
-        found = self.active
+        found = list(self.active)
         for made in found:
             await self.undo(made, why, over="undone")
         return len(found)
 
-    def _end(self, made: Intervention, state: State, why: str) -> None:
-        self._active.pop(made.number, None)
-        for one in self.states:
+    def _end(self, made: Intervention, state: State, why: str, *, is_done: bool = False) -> None:
+        self.active.remove(made, is_done=is_done)
+        one = self.state_of(made.rule)
+        if one is not None:
             one.missed.pop(made.number, None)
         self._finish(made, state, why)
 
@@ -505,12 +540,6 @@ class Engine:
         text = f"rule '{made.rule}', '{made.verb}' for {made.target.name}: {made.state}{why}"
         details = {"intervention": made.number, "rule": made.rule, "verb": made.verb, "state": made.state}
         self._host.say(kind, text, token, details | ({"why": made.why} if made.why else {}))
-
-
-def holds_running(made: Intervention) -> bool:
-    """Tell whether an intervention is about a token that runs, or about what several share."""
-    token = made.target.token
-    return not made.action.is_of_token or (token is not None and token.started_at is not None)
 
 
 def live_at(place: Place, operation: str) -> int:
@@ -544,7 +573,7 @@ def _reason(made: Intervention) -> str:
     return f"rule {made.rule}, intervention {made.number}: {made.explained[0]}"[:500]
 
 
-def _done(answer: Any) -> tuple[bool, str]:
+def _outcome_in(answer: Any) -> tuple[bool, str]:
     """Return whether a verb was done, by its answer, and what it says."""
     if isinstance(answer, tuple):
         first = next((one for one in answer if isinstance(one, Outcome)), None)

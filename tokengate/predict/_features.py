@@ -83,8 +83,10 @@ class Extractor:
         wall, cpu = time.perf_counter(), time.thread_time()
         try:
             found = call(args, kwargs)
-        except Exception as error:
-            self._fail(str(error) if isinstance(error, _Unfit) else f"it raised {class_name(type(error))}")
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise  # of a person, and not of the function
+            self._fail(str(error) if type(error) is _Unfit else f"it raised {class_name(type(error))}")
             return NO_FEATURES
         if time.thread_time() - cpu > _CPU or time.perf_counter() - wall > _WALL:
             self._fail("it takes over a millisecond")
@@ -94,7 +96,7 @@ class Extractor:
 
     def _fail(self, why: str) -> None:
         self._failures += 1
-        if self._failures == _PATIENCE and self._call is not None:
+        if self._failures >= _PATIENCE and self._call is not None:
             self._call = None
             self._off(self._name, why)
 

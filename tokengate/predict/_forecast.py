@@ -11,8 +11,8 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import attrs
 
-from actors import ActorSystem, Prediction, Quantiles, Token
-from actors.lowlevel import OperationPlace, process_drain
+from actors import ActorSystem, Prediction, Quantiles, Token, TokenRejected
+from actors.lowlevel import OperationPlace, memory, place_of, process_drain
 from tokengate.control.stream._collector import digest_of
 from tokengate.predict._features import NO_FEATURES, Extractor, extractor_of
 from tokengate.predict._leaks import LeakWatch
@@ -95,13 +95,21 @@ class Forecasts:
         self._extractors: WeakKeyDictionary[Any, Extractor] = WeakKeyDictionary()
         self._making = threading.Lock()
         self.at_submit: Callable[[Token[Any]], object] | None = None  # asks the rules that need no look
+        self._memory: int | None = None  # bytes that the machine or its container has, once that was asked for
         self.failed = ""  # the class of the error that the models have raised; empty: they have not
         self.wanted: deque[tuple[ReferenceType[Token[Any]], Forecast]] = deque(maxlen=_WAITING)
 
     # At submit, in the thread of the sender
 
     def note(self, token: Token[Any]) -> None:
-        """Compute the features of a new token."""
+        """Compute the features of a new token, and ask the rules that need no look about it."""
+        try:
+            self._note(token)
+        except BaseException:  # an interrupt: its sender learns of it, and the token is over
+            place_of(token).reject(token, TokenRejected(f"{token!r} was given up by its sender"))
+            raise
+
+    def _note(self, token: Token[Any]) -> None:
         place = token._place
         if place.serves_operators or token._extras.forecast is not None:
             return
@@ -251,7 +259,9 @@ class Forecasts:
     def _share(self, token: Token[Any], now: float) -> float | None:
         drain = process_drain(token)
         limit = None if drain is None else drain.limits_of(token).memory
-        found = None if limit is None else self.shown(token, now)
+        if limit is None:  # then that of the machine, or its container, is the one that it meets
+            limit = self._memory = self._memory or memory().amount
+        found = self.shown(token, now)
         return None if found is None or found.memory is None or not limit else found.memory.p95 / limit
 
     def _loop(self, token: Token[Any], _now: float) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 import attrs
 
 from tokengate.control._units import in_bytes
+from tokengate.control.inspection._selector import Selector
 from tokengate.predict._action import Action, Target, Values
 from tokengate.predict._decision import Group, Spent, Trust, mode_of
 from tokengate.predict._outlook import Outlook
@@ -42,6 +43,7 @@ class Intervention:
         ends: when it is undone, by the gate's clock.
         proposal: number of its proposal; 0: none.
         ended: what became of the token, once it has ended.
+        holds: whether it is about a token that runs, or about what several share.
     """
 
     number: int
@@ -59,6 +61,7 @@ class Intervention:
     ends: float = 0.0
     proposal: int = 0
     ended: str = ""
+    holds: bool = True
 
     @property
     def verb(self) -> str:
@@ -71,9 +74,11 @@ class RuleState:
 
     Args:
         rule: the rule.
+        before: what the rule of this name was until now: it goes on with what that has decided, spent and lost.
 
     Attributes:
         rule: the rule.
+        persisting: what must match a token for what was done to it to stay: the selector without what the verb changes.
         mode: the one that an operator, or else the rule, has given it.
         trust: whether it may do what its mode says.
         spent: what it has used of its budget.
@@ -90,8 +95,9 @@ class RuleState:
         counting: those of the look that is under way.
     """
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, before: RuleState | None = None) -> None:
         self.rule = rule
+        self.persisting = persisting(rule)
         self.mode: Mode = rule.mode
         self.trust = Trust()
         self.spent = Spent(rule.limit)
@@ -103,6 +109,9 @@ class RuleState:
         self.refusals = 0
         self.groups: Mapping[str, Group] = {"act": Group(), "hold back": Group()}
         self.done: Counter[tuple[Mode, str]] = Counter()
+        if before is not None:
+            self.once, self.trust, self.rests = before.once, before.trust, before.rests
+            self.spent.take(before.spent)
         self.stopped: float | None = None
         self.meant = self.counting = 0
 
@@ -135,6 +144,25 @@ class RuleState:
         if self.in_force(cap) != self.mode:
             return f"Predict(mode='{cap}') is the most for all rules"
         return "" if self.mode == self.rule.mode else "an operator has set it"
+
+
+_CHANGED: Final = {
+    "renice": ("priority",),
+    "estimate": ("run.p50", "run.p95", "memory.p95", "memory.share", "overrun", "late"),
+    "limit": ("memory.share",),
+    "reroute": ("affinity", "actor", "memory.share"),
+    "pause": ("state", "held"),
+    "suspend": ("held",),
+    "throttle": ("held",),
+}
+"""{verb: the fields of selectors that it changes}."""
+
+
+def persisting(rule: Rule) -> Selector:
+    """Return the selector of a rule without the terms about what its verb changes."""
+    verb, changed = rule.action.verb, _CHANGED.get(rule.action.verb, ())
+    tags = rule.action.args["set"] if verb == "retag" else ()
+    return rule.selector.without(lambda part: part.name in (tags if part.is_tag else changed))
 
 
 def explain(rule: Rule, read: Any, outlook: Outlook | None, features: Mapping[str, float]) -> tuple[str, ...]:

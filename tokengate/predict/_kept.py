@@ -51,18 +51,19 @@ class Kept:
         except OSError as error:
             _logger.error(_UNREAD, path, error.strerror)
             return
-        with open(file, "rb") as opened:
-            try:
-                data = opened.read(_MOST + 1)
-                if len(data) > _MOST:
-                    raise ValueError(f"it has more than {_MOST:,} bytes")
-                found = json.loads(data)
-                trust, tokens = found["trust"], found["tokens"]
-                if not all(isinstance(one, str) for one in trust.values()) or not all(map(_is_entry, tokens.values())):
-                    raise ValueError("it is of another form")
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                _logger.error(_UNREAD, path, error)
-                return
+        try:
+            data = os.read(file, _MOST + 1)
+            if len(data) > _MOST:
+                raise ValueError(f"it has more than {_MOST:,} bytes")
+            found = json.loads(data)
+            trust, tokens = found["trust"], found["tokens"]
+            if not all(isinstance(one, str) for one in trust.values()) or not all(map(_is_entry, tokens.values())):
+                raise ValueError("it is of another form")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            _logger.error(_UNREAD, path, error)
+            return
+        finally:
+            os.close(file)
         self.trust, self.tokens = trust, tokens
 
     def set_token(self, uid: str, verb: str, entry: Mapping[str, Any] | None) -> bool:

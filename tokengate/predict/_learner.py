@@ -71,8 +71,9 @@ class Learner:
         """Learn from raw records, as many as a second may have."""
         self.busy_since = now = self._clock()
         try:
-            self._learn(items, now)
-            self.failed = ""
+            if items:
+                self._learn(items, now)
+                self.failed = ""
         except Exception as error:
             if not self.failed:
                 _logger.exception("prediction could not learn; tokens go on without it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from numbers import Real
@@ -10,6 +11,7 @@ from typing import Final
 
 import attrs
 
+from tokengate.control._safe_text import class_name, value_in_words
 from tokengate.predict._point import Answer, Point, log_of
 from tokengate.predict._sample import Estimator, Sample, Target
 
@@ -17,6 +19,21 @@ SLOW: Final = 0.001
 """Seconds that a call may take."""
 STRIKES: Final = 3
 """Calls that raise until it is switched off; or calls in a row that are slow, since any may once wait for its turn."""
+
+
+class _Unfit(Exception):
+    """An answer that is none."""
+
+
+def _said(error: BaseException) -> str:
+    """Return what an error says, whatever its class does when it is asked."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = ""
+    if type(error) is _Unfit:
+        return text
+    return f"it raised {class_name(type(error))}" + (f": {text}" if text else "")
 
 
 class Own:
@@ -52,14 +69,18 @@ class Own:
 
     def predict(self, point: Point) -> float | None:
         """Return the log of what it expects; None: it does not know, is switched off, or has failed."""
-        value = self._timed("predict", self._predict, point.sample)
-        return None if value is None else log_of(value)
+        return self._timed("predict", self._predict, point.sample)
 
     def _predict(self, sample: Sample) -> float | None:
         value = self._estimator.predict(sample)
-        if value is None or (isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf):
-            return value
-        raise ValueError(f"predict() gave {value!r}, which is no finite number of seconds or bytes from 0 on")
+        if value is None:
+            return None
+        if isinstance(value, Real) and not isinstance(value, bool):
+            number = float(value)  # exactly a float: what the user's class compares is not asked
+            if 0 <= number < math.inf:
+                return log_of(number)
+        said = value_in_words(value)
+        raise _Unfit(f"predict() gave {said}, which is no finite number of seconds or bytes from 0 on")
 
     def explained(self, point: Point) -> Answer | None:
         """Return the same, made from what it was given; what it did with that is not known."""
@@ -77,9 +98,11 @@ class Own:
         began = time.perf_counter()
         try:
             found = call(sample)
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise  # of a person, and not of the estimator
             self._raised += 1
-            self._strike(self._raised, f"it raised {type(error).__name__}: {error}")
+            self._strike(self._raised, _said(error))
             return None
         took = time.perf_counter() - began
         self._slow[name] = self._slow[name] + 1 if took > SLOW else 0

@@ -231,6 +231,9 @@ class PastHost:
         if kind.startswith("intervention.") and token is not None:
             self._decided(token, details["rule"], details["state"], details.get("why", ""))
 
+    def steered(self, _operation: str, /) -> int:
+        return 0
+
     def is_steered(self, _token: object, _verb: str, /) -> bool:
         return False
 

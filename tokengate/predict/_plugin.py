@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -28,7 +28,6 @@ from tokengate.control.registry._plugin import Plugin
 from tokengate.control.stream._queued import Queued
 from tokengate.predict._action import action_of
 from tokengate.predict._actor import RuleActor
-from tokengate.predict._decision import Trust
 from tokengate.predict._engine import RULES as RULES_CALLER
 from tokengate.predict._engine import Engine
 from tokengate.predict._forecast import Forecasts
@@ -57,6 +56,7 @@ _SAVED: Final = 600.0  # seconds between two times that models are written
 _TOLD: Final = 60.0  # seconds between two records of what rules did at submit
 _FRESH: Final = 0.25  # seconds for which saturation is not read again
 _CLOSE_SECONDS: Final = 1.0
+_UNDONE_A_SECOND: Final = 500
 _CONTROL: Final = f"{SYSTEM}/control"
 
 
@@ -112,7 +112,7 @@ class Predict(Plugin):
             before = {rule.name: rule for rule in self._file_rules}
             self._file_rules = rules
             if self._engine is not None:
-                self._engine.take(self._rules)
+                self._engine.take(self._rules, self._kept.trust)
             changed = [rule.name for rule in rules if before.get(rule.name) != rule]
             return [f"rule {name}" for name in sorted({*changed, *before.keys() - {rule.name for rule in rules}})]
 
@@ -143,16 +143,14 @@ class Predict(Plugin):
         )
         host = _Host(self)
         self._engine = engine = Engine(host, self._forecasts, self._mode, self._budget)
-        engine.take(self._rules)
-        for name, lost in self._kept.trust.items():
-            if (one := engine.state_of(name)) is not None:
-                one.trust = Trust(lost)
+        engine.take(self._rules, self._kept.trust)
         self._submit = SubmitRules(engine, self._forecasts, host, system.clock)
         self._learner = Learner(
             gate._stream.run, self._models, self._loops, self._forecasts.chosen, system.clock, self._save
         )
         self._saved_at = self._told_at = time.monotonic()
         self._reverts = False
+        self._looking = trio.Lock()  # while a look is under way, on the system loop
         telemetry.watch_memory(self._note_memory)
         telemetry.add_metrics(self._metrics)
         gate._stream.attach(self._learner if not self._estimators else _queued(self._learner, self._forecasts))
@@ -192,26 +190,42 @@ class Predict(Plugin):
             why = f"rules cannot be looked at: {self.failed}"
         return (HealthPart("predict", "degraded" if why else "ok", why=why),)
 
-    def opened(self, gate: Any, /) -> None:
+    def opened(self, _gate: Any, /) -> None:
         """Undo what rules did to durable tokens before a crash."""
         if self._kept.tokens:
-            gate._system.system_host.call_soon(lambda: gate._system.system_host.start_task(self._undo_kept, "undo"))
+            self._begin(self._undo_kept)
 
     def closing(self, gate: Any, /) -> None:
         """Undo what rules did, while control still answers."""
-        over = threading.Event()
+        engine, over = self._open, threading.Event()
+        engine.is_closing = self._submit.is_closing = True
 
         async def undo() -> None:
             try:
-                await self._open.undo_all("the gate closes")
-                await self._submit.undo_due(self._system.clock(), all=True)
+                async with self._looking:  # which ends soon, since nothing more is done
+                    await engine.undo_all("the gate closes")
+                    await self._submit.undo_due(self._system.clock(), all=True)
             finally:
                 over.set()
 
-        if self._open.active or self._submit.active:
-            host = gate._system.system_host
-            host.call_soon(lambda: host.start_task(undo, "undo of interventions"))
-            over.wait(_CLOSE_SECONDS)
+        left = len(engine.active) + self._submit.active
+        self._begin(undo)
+        if not over.wait(_CLOSE_SECONDS + left / _UNDONE_A_SECOND):
+            left = len(engine.active) + self._submit.active
+            _logger.warning("gate '%s' closes, and %d interventions are not undone", gate.name, left)
+
+    def _begin(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Run something on the system loop, which nothing of it ends."""
+
+        async def run() -> None:
+            try:
+                await work()
+            except Exception as error:
+                _logger.exception("what rules did could not be undone")
+                self.failed = type(error).__name__
+
+        host = self._system.system_host
+        host.call_soon(lambda: host.start_task(run, "undo of interventions"))
 
     # What is asked
 
@@ -237,6 +251,10 @@ class Predict(Plugin):
     # Once a second, on the system loop
 
     async def _look(self) -> None:
+        async with self._looking:
+            await self._look_alone()
+
+    async def _look_alone(self) -> None:
         engine, now = self._open, self._system.clock()
         if self._reverts:
             self._reverts = False
@@ -383,6 +401,9 @@ class _Host:
         if entry is None and not kept.tokens:
             return True
         return await trio.to_thread.run_sync(kept.set_token, uid, verb, entry)
+
+    def steered(self, operation: str, /) -> int:
+        return self._predict._submit.touched(operation)
 
     def is_steered(self, token: Token[Any], verb: str, /) -> bool:
         return self._predict._submit.holds(token.id, verb)

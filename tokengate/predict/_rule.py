@@ -40,6 +40,7 @@ _KNOWN_AT_SUBMIT: Final = frozenset(
 _OF_PLACES: Final = frozenset({"operation", "actor", "affinity", "priority"})
 _LONGEST: Final = 86_400.0  # seconds for which an intervention lasts at most
 _BUDGET: Final = re.compile(r"\s*([0-9]{1,6})\s*/\s*(s|min|m|h)\s*(?:,\s*([0-9]{1,3}(?:\.[0-9]+)?)\s*%\s*)?")
+_ROUNDING: Final = 1e-9  # 29 % of 100 are 29
 _PER: Final = {"s": 60.0, "m": 1.0, "min": 1.0, "h": 1 / 60}
 
 
@@ -69,7 +70,7 @@ class Budget:
 
     def most(self, running: int) -> int:
         """Return how many of so many running tokens may be under interventions at once."""
-        return max(int(self.share * running), 1 if running >= 10 and self.share else 0)
+        return max(int(self.share * running + _ROUNDING), 1 if running >= 10 and self.share else 0)
 
     def __str__(self) -> str:
         return f"{self.targets:g}/min, {self.share * 100:g}%"

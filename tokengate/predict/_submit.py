@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Final
@@ -21,6 +21,7 @@ from tokengate.predict._engine import UNDOER, End, Engine, Host, changed_since, 
 from tokengate.predict._forecast import Forecasts
 from tokengate.predict._intervention import RuleState
 
+_SPARE: Final = 1_000  # tokens that have ended, and still have a place in the order of ends
 _AT_ONCE: Final = 1_000  # tokens of one message that undoes
 
 
@@ -54,13 +55,16 @@ class SubmitRules:
         self._lock = threading.RLock()  # a finalizer that runs here may end a token
         self._steered: dict[int, _Steered] = {}  # {token id: what was done to it}
         self._due: list[tuple[float, int]] = []  # a heap of (when it is undone, token id)
-        self._touched: Counter[str] = Counter()  # {operation: live tokens that were changed}
+        self._touched: defaultdict[str, set[int]] = defaultdict(
+            set
+        )  # {operation: ids of live tokens that were changed}
+        self.is_closing = False
         self._told: Counter[tuple[str, str]] = Counter()  # {(rule, what was done): tokens, since that was told}
 
     def ask(self, token: Token[Any]) -> None:
         """Ask the rules about a new token; the first one that matches decides."""
         states = self._engine.at_submit
-        if not states or isinstance(token, DurableToken):
+        if not states or self.is_closing or isinstance(token, DurableToken):
             return  # a durable one is looked at once it is on disk: what is done to it must be known after a crash
         now = self._clock()
         for one in states:
@@ -75,7 +79,7 @@ class SubmitRules:
         mode = one.in_force(engine.cap)
         live = 1 + live_at(place, operation)  # without the lock: the mailbox has its own
         with self._lock:
-            touched = self._touched[operation]
+            touched = len(self._touched[operation]) + engine.active.touched(operation)
             case = Case(
                 token.uid, place.properties.guard, begun=False, uncalibrated=uncalibrated, live=live, touched=touched
             )
@@ -85,10 +89,12 @@ class SubmitRules:
                 does = "refuse"
             self._told[rule.name, does] += 1
             one.count(_STATES[does], engine.cap)
+            if does in ("act", "hold back"):
+                self._follow(
+                    token, rule.name, does
+                )  # first, or an interrupt would leave something that is never undone
             if does == "act":
                 self._change(token, one, now)
-        if does in ("act", "hold back"):
-            self._follow(token, rule.name, does)
 
     def _change(self, token: Token[Any], one: RuleState, now: float) -> None:
         action = one.rule.action
@@ -104,15 +110,18 @@ class SubmitRules:
         ends = now + one.rule.lasts
         self._steered[token.id] = _Steered(one, token.operation, target, before, action.values(target), ends)
         heapq.heappush(self._due, (ends, token.id))
-        self._touched[token.operation] += 1
+        if len(self._due) > 2 * len(self._steered) + _SPARE:  # most of these tokens have ended
+            self._due = [(one.ends, id) for id, one in self._steered.items()]
+            heapq.heapify(self._due)
+        self._touched[token.operation].add(token.id)
 
     def _follow(self, token: Token[Any], rule: str, group: str) -> None:
         created, operation, id = token.created_at, token.operation, token.id
 
         def note(token: Token[Any]) -> None:
             with self._lock:
-                if self._steered.pop(id, None) is not None:
-                    self._touched[operation] -= 1
+                self._steered.pop(id, None)
+                self._touched[operation].discard(id)
             completed = token.state is TokenState.COMPLETED
             seconds = (token.finished_at or created) - created
             self._engine.ends.append(End(rule, group, 0, completed, str(token.state), seconds))
@@ -129,6 +138,10 @@ class SubmitRules:
         """Tell whether a token is as a rule has changed it at submit, by a verb."""
         steered = self._steered.get(id)
         return steered is not None and steered.one.rule.action.verb == verb
+
+    def touched(self, operation: str) -> int:
+        """Return how many live tokens of an operation are as a rule has changed them."""
+        return len(self._touched[operation])
 
     @property
     def active(self) -> int:
@@ -153,7 +166,7 @@ class SubmitRules:
             _, id = heapq.heappop(self._due)
             steered = self._steered.pop(id, None)
             if steered is not None:
-                self._touched[steered.operation] -= 1
+                self._touched[steered.operation].discard(id)
                 found.append(steered)
         return found
 

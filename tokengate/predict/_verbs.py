@@ -6,6 +6,8 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
+import trio
+
 from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Refused
 from tokengate.predict._action import FREE
@@ -63,7 +65,7 @@ class PredictVerbs:
             )
         one.mode = message.mode
         one.trust.restore()
-        self._keep(one)
+        await trio.to_thread.run_sync(self._keep, one)
         return self._row(one)
 
     def _row(self, one: RuleState) -> RuleRow:

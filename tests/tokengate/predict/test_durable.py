@@ -160,7 +160,7 @@ def test_a_token_is_not_changed_if_that_cannot_be_kept(
 
         assert [one.priority for one in tokens] == [0, 0, 0, 0]
         assert set(seen.states()) == {"refused"}
-        assert seen.predict._open.active == ()
+        assert len(seen.predict._open.active) == 0
         monkeypatch.undo()
         may_go_on.set()
         seen.gate.control.unsuspend("import_file")

@@ -361,6 +361,131 @@ def test_an_intervention_is_explained_in_words_and_numbers(open_gate: Open, open
         assert (made.before, made.set) == ({"priority": 0}, {"priority": -3})
 
 
+# What holds up nothing, and is bounded
+
+
+def test_many_interventions_are_counted_and_not_searched(
+    open_gate: Open, opened: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many in a look at most; what is in force is found by its target, and counted as it comes and goes."""
+    monkeypatch.setattr("tokengate.predict._engine._ACTS", 100)
+    with open_gate(rule("renice -5", for_=1, expires=60), run={"render": 1.0}) as seen:
+        tokens = running(240, opened)
+        active = seen.predict._open.active
+        seen.look(5)
+        seen.look(2)
+        assert sum(one.priority == -5 for one in tokens) == len(active) == active.touched("render") == 100
+        seen.look(2)
+        assert sum(one.priority == -5 for one in tokens) == active.touched("render") == 120
+        assert active.held() == 0
+
+        for _ in range(4):
+            seen.look(61)
+        assert (active.touched("render"), active.held(), len(active)) == (0, 0, 0)
+        assert {one.priority for one in tokens} == {0}
+
+
+def test_half_holds_for_verbs_that_cannot_be_undone(open_gate: Open, opened: threading.Event) -> None:
+    """In one look, no more than half of the live tokens lose their attempt."""
+    with open_gate(rule("preempt"), run={"render": 1.0}) as seen:
+        tokens = running(10, opened)
+        seen.look(5)
+
+        assert sum(one.state is TokenState.RUNNING and one.attempt == 1 for one in tokens) >= 5
+        assert seen.states().count("done") <= 5
+
+
+def test_rules_at_submit_and_in_looks_keep_half_together(open_gate: Open, opened: threading.Event) -> None:
+    """Neither counts only its own."""
+    rules = (
+        Rule(name="submit", select="operation=render,run.p50>2s", do="renice -1", mode="act"),
+        rule("retag speed=slow", select="operation=render,running>1s", for_=1),
+    )
+    with open_gate(*rules, run={"render": 10.0}) as seen:
+        tokens = running(10, opened)
+        assert sum(one.priority == -1 for one in tokens) == 5
+        seen.look(3)
+        seen.look(3)
+
+        assert sum(one.priority == -1 or "speed" in one.tags for one in tokens) == 5
+
+
+def test_nothing_is_done_any_more_once_the_gate_closes(open_gate: Open, opened: threading.Event) -> None:
+    """A look that comes then leaves all as it is."""
+    with open_gate(rule("renice -5", for_=1), run={"render": 1.0}) as seen:
+        tokens = running(4, opened)
+        seen.look(5)
+        seen.predict.closing(seen.gate)
+        seen.look(2)
+
+        assert [one.priority for one in tokens] == [0, 0, 0, 0]
+
+
+def test_an_intervention_that_fails_is_refused_and_the_look_goes_on(
+    open_gate: Open, opened: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not in force, and counts for nothing."""
+    with open_gate(rule(), run={"render": 1.0}) as seen:
+        running(4, opened)
+
+        async def fail(*_args: object) -> None:
+            raise OSError(5, "broken")
+
+        monkeypatch.setattr("tokengate.predict._plugin.ask_as", fail)
+        seen.look(5)
+
+        assert seen.states() == ["refused"] * 4
+        assert seen.all[0].why == "it failed: OSError"
+        assert len(seen.predict._open.active) == 0
+
+
+@pytest.mark.parametrize("do", ["reroute process", "renice -3", "retag kind=slow"])
+def test_what_a_verb_changes_itself_does_not_undo_it(do: str, open_gate: Open) -> None:
+    """The terms about that are left out when a rule is asked whether it matches still."""
+    select = "operation=moved,state=queued,affinity!=process,priority=0,kind!=slow"
+    with open_gate(rule(do, select=select, for_=1)) as seen:
+        seen.gate.register(moved)
+        seen.gate.control.suspend("moved")
+        tokens = [moved.submit() for _ in range(4)]
+        on_process = seen.gate._operations.with_affinity(tokens[0]._place, "process")  # type: ignore[arg-type]
+        seen.gate.control.suspend(on_process.path)
+        for _ in range(6):
+            seen.look(2)
+        changed = [one for one in tokens if one.affinity == "process" or one.priority == -3 or "kind" in one.tags]
+
+        assert len(changed) == 2
+        for path in ("moved", on_process.path):
+            seen.gate.control.unsuspend(path)
+
+
+def test_a_rule_that_is_edited_goes_on_with_what_it_has_decided_and_spent(
+    open_gate: Open, opened: threading.Event, tmp_path: Path
+) -> None:
+    """Once for each token, and within its budget, whatever is reloaded; a lost trust stays lost."""
+    file = tmp_path / "tokengate.toml"
+    text = '[[rule]]\nname = "a"\nselect = "overrun>2"\ndo = "pause"\nmode = "act"\nbudget = "2/min, {}%"\n'
+    file.write_text(text.format(90))
+    with open_gate(run={"render": 1.0}, config=file, models=tmp_path / "models") as seen:
+        running(12, opened)
+        seen.look(5)
+        assert seen.states().count("active") == 2
+        for share in (91, 92, 93):
+            file.write_text(text.format(share))
+            seen.gate.control.reload()
+            seen.look(1)
+        assert seen.states().count("active") == 2
+
+        [one] = seen.predict._open.states
+        one.trust.lost = "people have undone it"
+        seen.look(1)
+        for content in ("", text.format(90)):
+            file.write_text(content)
+            seen.gate.control.reload()
+            seen.look(1)
+        [row] = seen.gate.control.ask(rules())
+        assert row.in_force == "observe"
+
+
 # Several rules
 
 
@@ -393,7 +518,7 @@ def test_two_rules_that_fight_for_ten_minutes_end_where_they_began(open_gate: Op
         assert ledger[-1] == [2, 2, 2, 2]
         assert max(len([one for one in row if one != 2]) for row in ledger) == 2
         assert {priority for row in ledger for priority in row} == {2, -3, 9}
-        assert seen.predict._open.active == ()
+        assert len(seen.predict._open.active) == 0
 
 
 def test_a_rule_that_matches_each_other_second_acts_once(open_gate: Open, opened: threading.Event) -> None:

@@ -114,6 +114,7 @@ def test_budgets_are_rounded_down_and_at_least_one_of_ten() -> None:
     assert [budget.most(running) for running in (0, 9, 10, 19, 20, 99)] == [0, 0, 1, 1, 2, 9]
     assert [Budget.of("1/h, 1%", "Rule").most(running) for running in (9, 10, 99, 200)] == [0, 1, 1, 2]
     assert [Budget.of("1/s, 50%", "Rule").most(running) for running in (1, 2, 5)] == [0, 1, 2]
+    assert [Budget.of("5/min, 29%", "Rule").most(running) for running in (100, 200)] == [29, 58]
     assert Budget.of("2/s", "Rule") == Budget(120, 0.1)
     assert Budget.of("60/h, 5%", "Rule").targets == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -222,3 +223,47 @@ def test_rules_with_different_expiries_are_undone_each_in_its_time(open_gate: Op
 
         assert (slow.priority, fast.priority) == (-1, 0)
         go_on(seen, [*tokens, slow, fast])
+
+
+def test_tokens_that_have_ended_take_no_memory_until_their_time_is_over(open_gate: Open) -> None:
+    """The order of ends is made anew once most of them are over."""
+    with open_gate(shortest_first(expires="24h")) as seen:
+        ByNumber(seen)
+        for _ in range(2_000):
+            for one in [parse.submit(9, []) for _ in range(3)]:
+                one.result(LIMIT)
+
+        assert len(seen.predict._submit._due) < 1_100
+        assert seen.predict._submit.active == 0
+
+
+def test_an_interrupt_at_submit_leaves_no_token_behind(open_gate: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is raised in the sender, and the token is over; nothing is counted for good."""
+    with open_gate(shortest_first()) as seen:
+        _, tokens = submit(seen, [1, 1, 1, 1])
+        before = dict(seen.gate._system.live)
+
+        def interrupt(*_args: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr("tokengate.predict._submit.SubmitRules._change", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                parse.submit(9, [])
+            with pytest.raises(KeyboardInterrupt):
+                parse(9, [])
+
+        assert dict(seen.gate._system.live) == before
+        assert seen.predict._submit.touched("parse") == 0
+        go_on(seen, tokens)
+
+
+def test_features_that_exit_are_switched_off(open_gate: Open) -> None:
+    """The program goes on, and so do the tokens."""
+
+    @token(features=lambda: sys.exit(3))
+    def leaves() -> int:
+        return 1
+
+    with open_gate(run={"leaves": 1.0}):
+        assert [leaves.submit().result(LIMIT) for _ in range(5)] == [1] * 5

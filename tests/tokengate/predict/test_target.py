@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any, Literal
 
 import pytest
@@ -409,3 +410,44 @@ def test_it_is_not_asked_where_code_of_users_may_not_run() -> None:
     assert "run" not in outlook.calibrated
     assert models.outlook(sample) is not None
     assert mine.asked == asked + 1
+
+
+class _Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class _Odd(float):
+    def __gt__(self, _other: object) -> bool:
+        raise RuntimeError("no order")
+
+    def __repr__(self) -> str:
+        raise _Mute
+
+
+HOSTILE: dict[str, Any] = {
+    "error without a text": _Mute(),
+    "exit": SystemExit(3),
+    "generator exit": GeneratorExit(),
+    "too large": Fraction(10**400),
+    "nan without a repr": _Odd("nan"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_whatever_an_estimator_does_it_is_switched_off_and_learning_goes_on(what: str) -> None:
+    """Case 12, with errors and numbers of classes that are code of the user, too."""
+    hostile = HOSTILE[what]
+
+    def say(_: Sample) -> Any:
+        if isinstance(hostile, BaseException):
+            raise hostile
+        return hostile
+
+    said: list[Any] = []
+    models = Models(estimators=[Mine(say)], notice=lambda *what: said.append(what))
+    for one in calls(60, linear):
+        models.learn(Attempt(one.sample, run=one.seconds))
+
+    assert [kind for kind, *_ in said] == ["model.estimator_off"]
+    assert models.operations["work"].attempts == 60

@@ -309,6 +309,11 @@ class Selector:
         """The fields among its terms that the plugin `Predict` knows."""
         return tuple(part.name for part in self.parts if part.name in PREDICTED and not part.is_tag)
 
+    def without(self, leave_out: Callable[[Term], bool]) -> Selector:
+        """Return the selector without some terms; its text stays the whole one, for those who read it."""
+        parts = tuple(part for part in self.parts if not leave_out(part))
+        return Selector(self.text, parts, tuple(part.test for part in parts))
+
     def matches(self, token: Token[Any], now: float) -> bool:
         """Tell whether a token matches; no user code is run.
 
