@@ -221,16 +221,14 @@ class Engine:
     async def _decide(self, token: Token[Any], one: RuleState, now: float) -> None:
         rule = one.rule
         target = rule.action.target(token, rule.terms)
-        if self.active.has(rule.action.verb, target.name):
-            return  # another rule has set the same value: this one waits until that is undone
-        if self._host.is_steered(token, rule.action.verb):
-            return
-        if rule.action.is_taken(rule.action.values(target)):
-            self._refuse(token, one, target, "an operator has set it there: rules leave that alone", now)
-            return
+        mode = one.in_force(self.cap)
+        if mode == "act" and self._is_set_by_rules(token, rule.action.verb, target):
+            return  # this rule waits until that is undone
         if now < one.rests.get(target.name, now):
             return
-        mode = one.in_force(self.cap)
+        if mode == "act" and rule.action.is_taken(rule.action.values(target)):
+            self._refuse(token, one, target, "an operator has set it there: rules leave that alone", now)
+            return
         if mode != "observe" and self._host.is_frozen():
             self._refuse(token, one, target, "interventions of rules are frozen: 'tokengate unfreeze' ends that", now)
             one.stopped = now
@@ -251,6 +249,10 @@ class Engine:
             self._note(made, token)
             self._finish(made, state, verdict.why)
             self._follow(token, made, "hold back" if state == "held back" else "")
+
+    def _is_set_by_rules(self, token: Token[Any], verb: str, target: Target) -> bool:
+        """Tell whether a rule has set what this verb would set."""
+        return self.active.has(verb, target.name) or self._host.is_steered(token, verb)
 
     def case(self, token: Token[Any], one: RuleState) -> Case:
         """Return what a decision about a token is made from."""

@@ -331,7 +331,7 @@ def test_what_rules_did_is_listed_explained_and_undone(seer: tuple[Foreseeing, P
     assert undone["state"] == "undone"
     assert (rule["active"], rule["meant"], rule["counts"]["active"]) == (5, 12, 6)
     assert frozen.stdout == "what rules ask for is refused, and what they have done is being undone\n"
-    assert {one["state"] for one in ask("interventions") if one["verb"] == "pause"} == {"undone", "expired", "refused"}
+    assert {one["state"] for one in ask("interventions") if one["verb"] == "pause"} == {"undone", "refused"}
 
 
 def test_what_rules_did_is_in_history_and_in_traces(seer: tuple[Foreseeing, Path], until: Until) -> None:
