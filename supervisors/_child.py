@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import pykka
@@ -25,6 +25,9 @@ class Phase(enum.StrEnum):
     STOPPING = "stopping"
     RESTARTING = "restarting"  # it has no instance, and will be started again
     STOPPED = "stopped"  # it has no instance, and none is to be started
+
+
+_RUNNING: Final = Phase.RUNNING
 
 
 @attrs.define(eq=False)
@@ -99,7 +102,7 @@ class Child:
         with self.place.lock:
             wanted = self.phase is phase
             if wanted:
-                self.phase = Phase.RUNNING
+                self.phase = _RUNNING
         self.starting = False
         return wanted
 

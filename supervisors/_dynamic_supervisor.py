@@ -21,6 +21,8 @@ from supervisors._supervisor import check_child
 # Maximum depth of turns on a thread at which an instance is made there: its `__init__` may spawn the next one.
 _MAX_DEPTH: Final = 16
 
+_STARTING: Final = Phase.STARTING
+
 
 class DynamicSupervisor(BaseSupervisor):
     """A supervisor whose children come and go at run time, and whose specs go with them.
@@ -115,7 +117,7 @@ class DynamicSupervisor(BaseSupervisor):
             place = place_class(actor_class)(system, path, actor_class, args, kwargs, owner=self._owns)
         except ValueError:
             return None
-        child = Child(self._keeps, spec, place, False, is_supervisor(spec), None, Phase.STARTING, starting=True)
+        child = Child(self._keeps, spec, place, False, is_supervisor(spec), None, _STARTING, starting=True)
         place.keeper = child
         system.starts.add(place)
         try:
@@ -150,9 +152,9 @@ class DynamicSupervisor(BaseSupervisor):
     def _start_is_over(self, child: Child, failure: BaseException | None) -> None:
         """Note and report the outcome of a start, on the thread where it is over."""
         if failure is None:
-            if child.phase is Phase.STARTING:  # reported first: what is interrupted in between is done again
+            if child.phase is _STARTING:  # reported first: what is interrupted in between is done again
                 self._report_start(child)
-            child.has_started(Phase.STARTING)
+            child.has_started(_STARTING)
         elif isinstance(failure.__cause__, Ignore):
             self._declined(child)
         else:  # reported first: once the path is free, another child of this name may start

@@ -178,9 +178,10 @@ class Mailbox:
         concurrency: int = 1,
         suspended: bool = False,
     ) -> None:
-        for name, value in (("capacity", capacity), ("concurrency", concurrency)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} of '{owner}' is {value!r}; it must be an int of at least 1")
+        if not (isinstance(capacity, int) and capacity > 0):
+            raise ValueError(f"capacity of '{owner}' is {capacity!r}; it must be an int of at least 1")
+        if not (isinstance(concurrency, int) and concurrency > 0):
+            raise ValueError(f"concurrency of '{owner}' is {concurrency!r}; it must be an int of at least 1")
         if overflow not in _OVERFLOWS:
             raise ValueError(f"overflow of '{owner}' is {overflow!r}; choose one of {_OVERFLOWS}")
         self.capacity = capacity
@@ -758,6 +759,8 @@ class Mailbox:
         Returns:
             whether it was closed, and is not any more.
         """
+        if not self._closed:
+            return False
         with self._lock:
             if not self._closed or (why and why != self._why_closed):
                 return False

@@ -310,13 +310,18 @@ def checked_class(actor_class: type[BaseActor]) -> Properties:
 _checked: dict[int, tuple[weakref.ref[type[BaseActor]], tuple[object, ...], Properties]] = {}
 
 
+# Found here in half the time that it takes to find them in the classes.
+_INIT, _NEW = BaseActor.__init__, object.__new__
+_SETATTR, _GETATTRIBUTE = object.__setattr__, object.__getattribute__
+
+
 def has_plain_instances(actor_class: type[BaseActor]) -> bool:
     """Return whether no code of the class runs as an instance is made."""
     return (
-        actor_class.__init__ is BaseActor.__init__
-        and actor_class.__new__ is object.__new__
-        and actor_class.__setattr__ is object.__setattr__
-        and actor_class.__getattribute__ is object.__getattribute__
+        actor_class.__init__ is _INIT
+        and actor_class.__new__ is _NEW
+        and actor_class.__setattr__ is _SETATTR
+        and actor_class.__getattribute__ is _GETATTRIBUTE
     )
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("tokengate.actors")
 
+_RUNNING, _STARTING, _STOPPING, _VACANT = Status.RUNNING, Status.STARTING, Status.STOPPING, Status.VACANT
+
 # Yields code to run; is sent (its value, None) or (None, its error).
 Life: TypeAlias = Generator[Callable[[], Any], tuple[Any, BaseException | None], None]
 
@@ -71,7 +73,7 @@ def visit(place: ActorPlace, signal: Visit) -> None:
     instance = place.instance
     value: Any = None
     error: BaseException | None = None
-    if instance is None or place.status is not Status.RUNNING:
+    if instance is None or place.status is not _RUNNING:
         error = ActorDead(f"actor '{place.path}' has no instance just now; it is {place.status}")
     else:
         try:
@@ -112,13 +114,13 @@ def _begin_start(place: ActorPlace, signal: Start) -> bool:
         return False  # it was ended before it began
     with place.lock:
         status = place.status
-        if status is Status.VACANT and not place.system.closed:
-            place.status = Status.STARTING
+        if status is _VACANT and not place.system.closed:
+            place.status = _STARTING
             place.ending = None
     if place.system.closed:
         signal.reply._set(error=place._too_late())
         return False
-    if status is not Status.VACANT:
+    if status is not _VACANT:
         signal.reply._set(error=StartFailed(f"actor '{place.path}' is {status}; it cannot be started"))
         return False
     return True
@@ -137,11 +139,11 @@ def _end_start(place: ActorPlace, signal: Start, drainer: Drainer, error: BaseEx
         if failure is None:
             place.mailbox.resume()  # first: a start that is interrupted while the status is `running` is complete
             place.starts += 1
-            place.status = Status.RUNNING
+            place.status = _RUNNING
             attached = None
         else:
             attached = place._release_instance()
-            place.status = Status.VACANT
+            place.status = _VACANT
     if attached:
         cancel_all(attached)
     if failure is None and place.system.on_actor_started is not None:
@@ -170,9 +172,9 @@ def _end(place: ActorPlace, reason: ExitReason, drainer: Drainer, token: Token[A
         place.note_last(token)
         instance = place.instance
         place.ending = reason
-        was_running = place.status is Status.RUNNING
+        was_running = place.status is _RUNNING
         if was_running:
-            place.status = Status.STOPPING
+            place.status = _STOPPING
             place.mailbox.suspend()
     del token  # its result may be large, and the hook may take its time
     if place.owner is None:  # it will not be started again, so, as in pykka, it is dead before its last hook runs
@@ -188,7 +190,7 @@ def _end(place: ActorPlace, reason: ExitReason, drainer: Drainer, token: Token[A
         attached = place._release_instance()
         place.draining = False
         if not place.closed:
-            place.status = Status.VACANT
+            place.status = _VACANT
         # If no other instance can follow, the place is closed right away: watches hear of one end, and not of two.
         for_good = place.ends_for_good(reason)
         watches = place._watches_to_tell() if was_running and not for_good else []
