@@ -23,6 +23,7 @@
 #   _action.py        the verb of a rule: what does it, and what undoes it
 #   _decision.py      what a rule does about a token
 #   _intervention.py  what rules did, and why
+#   _active.py        the interventions in force, counted
 #   _engine.py        looks at tokens for rules, acts, and undoes
 #   _submit.py        the rules that are asked when a token is submitted
 #   _actor.py         the part of the runtime's tree that has the engine look
