@@ -341,8 +341,6 @@ class Engine:
             made.set, made.why, made.ends = action.values(made.target), why, now + one.rule.lasts
         else:
             self._end(made, "done", why, is_done=True)
-            if not action.is_of_token:
-                one.rests[made.target.name] = now + one.rule.lasts
         self._note(made, token)
 
     async def _done(self, made: Intervention, selector: Selector, token: Token[Any]) -> tuple[bool, str]:
@@ -521,6 +519,8 @@ class Engine:
         one = self.state_of(made.rule)
         if one is not None:
             one.missed.pop(made.number, None)
+            if not made.action.is_of_token and state != "refused":
+                one.rest(made.target.name, self._system.clock())
         self._finish(made, state, why)
 
     def _finish(self, made: Intervention, state: State, why: str) -> None:

@@ -19,6 +19,8 @@ State: TypeAlias = Literal[
     "observed", "proposed", "applied", "denied", "held back", "active", "done", "ended", "undone", "expired", "refused"
 ]
 
+_RESTS: Final = 1_000  # targets that rest, after which those are forgotten that do no more
+
 OVER: Final = ("applied", "denied", "done", "ended", "undone", "expired")
 """The states that change no more."""
 
@@ -114,6 +116,12 @@ class RuleState:
             self.spent.take(before.spent)
         self.stopped: float | None = None
         self.meant = self.counting = 0
+
+    def rest(self, target: str, now: float) -> None:
+        """Do nothing more to what several tokens share, for as long as what was done would have lasted."""
+        if len(self.rests) >= _RESTS:
+            self.rests = {name: until for name, until in self.rests.items() if until > now}
+        self.rests[target] = now + self.rule.lasts
 
     def forget_all_but(self, live: Container[int]) -> None:
         """Forget tokens that have ended."""

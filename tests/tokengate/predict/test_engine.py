@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from predictions import Foreseeing
 from tiers import in_ci
 
 from actors import Limits, Token, TokenState
-from tokengate import CpuActor, token
+from tokengate import Breaker, CpuActor, Policy, token
 from tokengate.control import BadRequest, Refused
 from tokengate.predict import Rule
 
@@ -182,6 +184,33 @@ def test_a_token_that_was_rerouted_goes_back_unless_it_has_begun(open_gate: Open
         seen.gate.control.unsuspend("moved")
         seen.gate.control.unsuspend(on_process.path)
         assert first.result(LIMIT) == "done"
+
+
+@token(idempotent=True, policy=Policy(breaker=Breaker(minimum=20)))
+async def guarded(opened: threading.Event) -> None:
+    while not opened.is_set():
+        await trio.sleep(0.002)
+
+
+@pytest.mark.parametrize("before", ["auto", "open"])
+def test_a_breaker_decides_by_itself_again_unless_an_operator_held_it(
+    before: str, open_gate: Open, opened: threading.Event
+) -> None:
+    """One that an operator has opened is left alone."""
+    with open_gate(
+        rule("breaker open", select="operation=guarded,overrun>2", expires=10), run={"guarded": 1.0}
+    ) as seen:
+        tokens = [guarded.submit(opened) for _ in range(2)]
+        while any(one.started_at is None for one in tokens):
+            pass
+        if before == "open":
+            seen.gate.control.open_breaker("guarded")
+        seen.look(5)
+        assert [row.held for row in seen.gate.control.breakers()] == [True]
+
+        seen.look(11)
+        assert [row.held for row in seen.gate.control.breakers()] == [before == "open"]
+        assert ("an operator has set it there" in seen.all[0].why) is (before == "open")
 
 
 def test_what_was_changed_since_is_not_undone(open_gate: Open, opened: threading.Event) -> None:
@@ -604,6 +633,42 @@ def test_nothing_begins_once_a_freeze_has_answered_and_undoing_goes_on(
         seen.gate.control.unfreeze()
         seen.look(1)
         assert sum(each.state is TokenState.PAUSED for each in more) > 0
+
+
+@in_ci
+def test_nothing_begins_once_a_freeze_from_another_process_has_answered(
+    open_gate: Open, opened: threading.Event
+) -> None:
+    """While 500 actions wait to be done, and what learns hangs in C code."""
+
+    class Own:
+        target = "run"
+
+        def learn(self, sample: object) -> None: ...
+        def predict(self, sample: object) -> None: ...
+
+    bolt, over = threading.Lock(), threading.Event()
+    bolt.acquire()
+    with open_gate(rule("pause", budget="1000/s, 100%"), run={"render": 1.0}, estimators=[Own()]) as seen:
+        tokens = running(1_000, opened)
+        seen.models.hang = bolt.acquire
+        render.submit(opened).cancel()
+        try:
+            look = threading.Thread(target=lambda: (seen.look(5), over.set()))
+            look.start()
+            while not seen.states():
+                assert not over.is_set()
+            command = [sys.executable, "-m", "tokengate", "freeze", "-g", "seer", "--reason", "a drill"]
+            subprocess.run(command, check=True, timeout=LIMIT, capture_output=True)
+            answered = [one.id for one in tokens if one.state is TokenState.PAUSED]
+            look.join(LIMIT)
+            seen.look(1)
+
+            assert [one.id for one in tokens if one.state is TokenState.PAUSED] == answered
+            assert any("frozen" in each.why for each in seen.all) or len(answered) == 500
+        finally:
+            seen.models.hang = lambda: None
+            bolt.release()
 
 
 def test_a_freeze_that_reverts_undoes_what_is_in_force(open_gate: Open, opened: threading.Event) -> None:
