@@ -33,6 +33,10 @@ Or keep what it does in files, and ask them later, also when the shop has closed
     tokengate run examples/shop.py:gate -- --telemetry /tmp/shop
     tokengate history --since 5m                        # also operations, metrics, watch
     tokengate trace-export --since 30s -o trace.json    # for ui.perfetto.dev
+
+Or have it say how long its calls will take, and show how right that was (docs/prediction.md):
+
+    tokengate run examples/shop.py:gate -- --predict    # also calibration, ps, describe
 """
 
 from __future__ import annotations
@@ -50,7 +54,9 @@ import trio
 from shop_screen import say, screen
 
 from tokengate import Backoff, ChildSpec, CpuActor, Gate, IoActor, Policy, Retry, Supervisor, Token, token
+from tokengate.control.registry import Plugin
 from tokengate.history import History
+from tokengate.predict import Predict
 from tokengate.telemetry import Telemetry
 from tokengate.types import Done, current_gate
 
@@ -268,6 +274,7 @@ def make_gate(
     watched: bool = False,
     runaway: int = 0,
     telemetry: Path | None = None,
+    plugins: Sequence[Plugin] = (),
 ) -> Gate:
     """Return a shop that is not open yet.
 
@@ -278,6 +285,7 @@ def make_gate(
         watched: whether its tree is shown.
         runaway: the order whose check runs away; 0 for none.
         telemetry: the directory of its history; None for no figures and no history.
+        plugins: others that it has.
     """
 
     def service(name: str, actor_class: type[CpuActor | IoActor], *args: object) -> ChildSpec:
@@ -298,7 +306,7 @@ def make_gate(
     return Gate(
         "shop",
         children=[ChildSpec("screen", screen), *children] if watched else children,
-        plugins=[Telemetry(), History(telemetry)] if telemetry else [],
+        plugins=[*([Telemetry(), History(telemetry)] if telemetry else []), *plugins],
     )
 
 
@@ -336,11 +344,17 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--runaway", type=int, default=0, metavar="ORDER", help="let the check of this order never end")
     parser.add_argument("--seed", type=int, default=0, help="of the faults (default: 0)")
     parser.add_argument("--telemetry", type=Path, metavar="DIR", help="keep figures, and a history in this directory")
+    parser.add_argument("--predict", action="store_true", help="predict how long calls take")
     return parser.parse_args(arguments)
 
 
 # Under `tokengate run` this file is what `sys.argv` begins with, and what follows is for us.
 typed = options(sys.argv[1:] if Path(sys.argv[0]).name == Path(__file__).name else [])
 gate = make_gate(
-    faults=dict(typed.fail), seed=typed.seed, watched=True, runaway=typed.runaway, telemetry=typed.telemetry
+    faults=dict(typed.fail),
+    seed=typed.seed,
+    watched=True,
+    runaway=typed.runaway,
+    telemetry=typed.telemetry,
+    plugins=[Predict(tags=("tenant",))] if typed.predict else [],
 )
