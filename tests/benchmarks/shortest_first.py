@@ -48,6 +48,8 @@ SLOWEST: Final = 0.2
 EXPIRES: Final = 600  # mean runs
 FLOOR: Final = 0.025  # mean runs; a shorter run counts as this long, since the runtime takes some of it
 DAY: Final = 86_400.0
+LEARNED: Final = 1_000  # calls before those that are measured
+MEAN: Final = 0.04  # seconds of a run
 
 MEASURED: Final = {"files": 2_500, "jobs": 17_200}
 """{data: calls after those that are learned from}; the undoing needs a queue that is 600 mean runs long."""
@@ -159,14 +161,19 @@ def simulated(calls: Sequence[Call], due: Sequence[float], long: Sequence[bool],
     return waits
 
 
-def figures(calls: Sequence[Call], waits: Sequence[float], runs: Sequence[float]) -> dict[str, float]:
+def figures(calls: Sequence[Call], waits: Sequence[float], runs: Sequence[float]) -> dict[str, Any]:
     """Return what callers got."""
     least = FLOOR * statistics.mean(call.seconds for call in calls)
     slowdowns = [(wait + run) / max(call.seconds, least) for call, wait, run in zip(calls, waits, runs, strict=True)]
-    return {"slowdown": statistics.mean(slowdowns), "longest": max(waits), "wait": statistics.mean(waits)}
+    return {
+        "slowdown": statistics.mean(slowdowns),
+        "longest": max(waits),
+        "wait": statistics.mean(waits),
+        "slowdowns": statistics.quantiles(slowdowns, n=100),
+    }
 
 
-def simulation(calls: Sequence[Call], expected: Sequence[float], experiment: str, seed: int) -> dict[str, float]:
+def simulation(calls: Sequence[Call], expected: Sequence[float], experiment: str, seed: int) -> dict[str, Any]:
     """Return the figures of a simulated experiment."""
     due, mean = arrivals(calls, seed), statistics.mean(call.seconds for call in calls)
     limit = threshold(expected) if experiment != "fifo" else float("inf")
@@ -254,6 +261,13 @@ def at_once(given: argparse.Namespace, data: str, experiments: Sequence[str], *o
     return list(map(json.loads, said))
 
 
+def pair(data: str) -> list[dict[str, Any]]:
+    """Return the figures of a data set in one round, those of fifo and those with the rule."""
+    given = argparse.Namespace(calls=None, learned=LEARNED, mean=MEAN)
+    (late,) = at_once(given, data, ["lateness"])
+    return at_once(given, data, ["fifo", "rule"], "--seed", "1", "--stretch", str(late["stretch"]))
+
+
 # --- The lines ----------------------------------------------------------------------------------------------------
 
 
@@ -265,13 +279,18 @@ def ratios(found: Sequence[Mapping[str, Any]], fifo: Sequence[Mapping[str, Any]]
     }
 
 
+def shown(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures without the many ones."""
+    return {name: value for name, value in figures.items() if name != "slowdowns"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="*", default=["files", "jobs"], choices=("files", "jobs"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, help=f"that are measured; by default {MEASURED}")
-    parser.add_argument("--learned", type=int, default=1_000, help="calls before these")
-    parser.add_argument("--mean", type=float, default=0.04, help="seconds of a run")
+    parser.add_argument("--learned", type=int, default=LEARNED, help="calls before these")
+    parser.add_argument("--mean", type=float, default=MEAN, help="seconds of a run")
     parser.add_argument("--simulated", action="store_true", help="only simulate")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sample", help=argparse.SUPPRESS)
@@ -321,7 +340,7 @@ def lines_of(
             if (target := TARGETS.get((data, one))) is not None:
                 met = measured["slowdown"] <= target[0] and measured["longest"] <= target[1]
                 line |= {"target": target, "met": met}
-            line |= {"fifo": here["fifo"][-1], "last": here[one][-1]}
+            line |= {"fifo": shown(here["fifo"][-1]), "last": shown(here[one][-1])}
         yield line
 
 
