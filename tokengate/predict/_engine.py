@@ -37,7 +37,7 @@ UNDOER: Final = attrs.evolve(RULES, is_undo=True)
 
 _A_LOOK: Final = 10_000  # tokens of a look, which comes once a second
 _AT_ONCE: Final = 500  # of these, before other tasks of the loop have a turn
-_ACTS: Final = 500  # interventions of a look, so that it is soon over
+_ACTS: Final = 500  # decisions of a look, so that it is soon over
 _KEPT: Final = 1_000  # interventions that are over
 _LEAST_MISS: Final = 2.0  # seconds for which a token must not have matched, before what was done to it is undone
 _MINUTE: Final = 60.0
@@ -136,7 +136,7 @@ class Engine:
         self._over: deque[int] = deque()
         self._forget: list[tuple[str, str]] = []  # (uid, verb) of what need not be kept any more
         self._at = 0  # of the live tokens, where the next look begins
-        self._acts = 0  # of the look that is under way
+        self._acts = 0  # decisions of the look that is under way
         self._running: int | None = None  # running tokens of the gate, once a look has counted them
 
     def take(self, rules: Iterable[Rule], lost: Mapping[str, str]) -> None:
@@ -239,6 +239,7 @@ class Engine:
             one.stopped = now if verdict.of_budget else one.stopped
             return
         one.once.add(token.id)
+        self._acts += 1
         if verdict.do == "act":
             await self._act(self._make(token, one, target, "active", verdict.why, now), one, token, now)
         elif verdict.do == "propose":
@@ -322,7 +323,6 @@ class Engine:
 
     async def _act(self, made: Intervention, one: RuleState, token: Token[Any], now: float) -> None:
         action, done, why = made.action, False, "the gate closes"
-        self._acts += 1
         made.holds = not action.is_of_token or token.started_at is not None
         self.active.add(made)  # before: it counts for the budgets of what is decided meanwhile
         self._follow(token, made, "act")
