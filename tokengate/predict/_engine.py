@@ -57,6 +57,10 @@ class Host(Protocol):
         """Return the state of a proposal; empty if it is forgotten."""
         ...
 
+    def withdraw(self, number: int, /) -> None:
+        """Let a proposal expire, since nothing is left of what it is about."""
+        ...
+
     def is_frozen(self) -> bool:
         """Tell whether what rules ask for is refused."""
         ...
@@ -243,7 +247,9 @@ class Engine:
         if verdict.do == "act":
             await self._act(self._make(token, one, target, "active", verdict.why, now), one, token, now)
         elif verdict.do == "propose":
-            await self._propose(self._make(token, one, target, "proposed", verdict.why, now), one)
+            made = self._make(token, one, target, "proposed", verdict.why, now)
+            await self._propose(made, one)
+            self._follow(token, made, "")
         else:
             state: State = "observed" if verdict.do == "observe" else "held back"
             made = self._make(token, one, target, state, verdict.why, now)
@@ -404,11 +410,14 @@ class Engine:
 
     def _follow_proposals(self) -> None:
         for made in list(self._proposed.values()):
-            state = self._host.proposal_state(made.proposal)
+            state, why = self._host.proposal_state(made.proposal), made.why
+            if state in ("open", "approved") and made.action.is_of_token and made.target.token is None:
+                self._host.withdraw(made.proposal)  # or it would wait in the place of one that can still be applied
+                state, why = "expired", "its token has ended"
             if state not in ("open", "approved"):
                 del self._proposed[made.number]
                 over: State = "applied" if state == "applied" else "denied" if state == "denied" else "expired"
-                self._finish(made, over, made.why)
+                self._finish(made, over, why)
                 self._note(made, made.target.token)
 
     # Undoing

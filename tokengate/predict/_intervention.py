@@ -10,7 +10,7 @@ import attrs
 
 from tokengate.control._units import in_bytes
 from tokengate.control.inspection._selector import Selector
-from tokengate.predict._action import Action, Target, Values
+from tokengate.predict._action import ENDING, Action, Target, Values
 from tokengate.predict._decision import Group, Spent, Trust, mode_of
 from tokengate.predict._outlook import Outlook
 from tokengate.predict._rule import Mode, Rule
@@ -145,12 +145,17 @@ class RuleState:
         """Return its mode, below a cap for all rules."""
         return mode_of(self.mode, cap, self.trust)
 
-    def why(self, cap: Mode) -> str:
-        """Return why it has another mode than the one of its file; empty if it has that."""
+    def why(self, cap: Mode, *, frozen: bool) -> str:
+        """Return why it does less than its file says, or another mode than that; empty if it does neither."""
         if self.trust.lost:
             return self.trust.lost
-        if self.in_force(cap) != self.mode:
+        mode = self.in_force(cap)
+        if frozen and mode != "observe":
+            return "interventions of rules are frozen; 'tokengate unfreeze' ends that"
+        if mode != self.mode:
             return f"Predict(mode='{cap}') is the most for all rules"
+        if mode == "act" and self.rule.action.verb in ENDING and not self.rule.unattended:
+            return f"it proposes: {self.rule.action.verb} by itself needs 'unattended = true'"
         return "" if self.mode == self.rule.mode else "an operator has set it"
 
 

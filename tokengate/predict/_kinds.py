@@ -115,7 +115,7 @@ class InterventionRow:
         why: why it is no more than that; or what has ended it.
         at: seconds since the epoch.
         undone_in: seconds until it is undone; None: it is not in force.
-        proposal: number of its proposal; 0: none.
+        proposal: number of its proposal; None: it has none.
     """
 
     number: int
@@ -128,7 +128,7 @@ class InterventionRow:
     why: str = attrs.field(metadata=_SPARSE)
     at: float
     undone_in: float | None = attrs.field(default=None, metadata=_SPARSE)
-    proposal: int = attrs.field(default=0, metadata=_SPARSE)
+    proposal: int | None = attrs.field(default=None, metadata=_SPARSE)
 
 
 @attrs.frozen

@@ -191,6 +191,6 @@ class CalibrationRow:
     estimator: str = attrs.field(default="", metadata=_SPARSE)
     losses: dict[str, float] = attrs.field(factory=dict, metadata=_WIDE)
     shares: dict[str, float] = attrs.field(factory=dict, metadata=_WIDE)
-    cut_short: float = attrs.field(default=0.0, metadata=_SPARSE)
-    drifts: int = attrs.field(default=0, metadata=_SPARSE)
+    cut_short: float = attrs.field(default=0.0, metadata=_WIDE)
+    drifts: int = attrs.field(default=0, metadata=_WIDE)
     since_drift: int = attrs.field(default=0, metadata=_WIDE)

@@ -231,6 +231,8 @@ class PastHost:
         if kind.startswith("intervention.") and token is not None:
             self._decided(token, details["rule"], details["state"], details.get("why", ""))
 
+    def withdraw(self, _number: int, /) -> None: ...
+
     def steered(self, _operation: str, /) -> int:
         return 0
 

@@ -19,6 +19,7 @@ from tokengate._exceptions import BadPolicy, BadStateDirectory
 from tokengate.audit._directory import opened_directory
 from tokengate.authority._events import InterventionsFrozen
 from tokengate.authority._grants import Scope
+from tokengate.authority._proposals import Proposal
 from tokengate.config._file import Config
 from tokengate.control._actor import ask_as
 from tokengate.control._admission import Caller
@@ -174,7 +175,8 @@ class Predict(Plugin):
 
     def answers(self, gate: Any, /) -> PredictVerbs:
         """Return what answers the verbs about rules, interventions and calibration."""
-        return PredictVerbs(self._open, self._models, gate._system.clock, self._keep_trust)
+        freeze = gate._authority.freeze
+        return PredictVerbs(self._open, self._models, gate._system.clock, self._keep_trust, lambda: freeze.holds)
 
     def health(self, _gate: Any, /) -> Iterable[HealthPart]:
         """Return whether predictions are made, and rules are looked at."""
@@ -374,8 +376,16 @@ class _Host:
         return await ask_as(self._gate.find(_CONTROL), message, caller)
 
     def proposal_state(self, number: int, /) -> str:
-        found = [one.state for one in self._gate._authority.proposals if one.number == number]
-        return found[0] if found else ""
+        found = self._proposal(number)
+        return "" if found is None else found.state
+
+    def withdraw(self, number: int, /) -> None:
+        found = self._proposal(number)
+        if found is not None:
+            self._gate._authority.proposals.end(found)
+
+    def _proposal(self, number: int) -> Proposal | None:
+        return next((one for one in self._gate._authority.proposals if one.number == number), None)
 
     def is_frozen(self) -> bool:
         return self._gate._authority.freeze.holds  # type: ignore[no-any-return]

@@ -143,6 +143,8 @@ class Rule:
             raise wrong("mode", self.mode, f"use one of {', '.join(MODES)}")
         if not isinstance(self.unattended, bool):
             raise wrong("unattended", self.unattended, "use true or false")
+        if not isinstance(self.select, str) or not self.select.strip():
+            raise wrong("select", self.select, "write which tokens; '*' stands for all")
         try:
             put("selector", parse(self.select))
         except TokenGateError as error:

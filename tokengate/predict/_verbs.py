@@ -36,15 +36,22 @@ class PredictVerbs:
         models: what was learned.
         clock: of the gate.
         keep: called with a rule whose trust was restored.
+        is_frozen: tells whether what rules ask for is refused.
     """
 
     def __init__(
-        self, engine: Engine, models: Models, clock: Callable[[], float], keep: Callable[[RuleState], Any]
+        self,
+        engine: Engine,
+        models: Models,
+        clock: Callable[[], float],
+        keep: Callable[[RuleState], Any],
+        is_frozen: Callable[[], bool],
     ) -> None:
         self._engine = engine
         self._models = models
         self._clock = clock
         self._keep = keep
+        self._is_frozen = is_frozen
 
     async def calibrations(self, message: Calibrations) -> tuple[CalibrationRow, ...]:
         _check_sight("calibration")
@@ -76,7 +83,7 @@ class PredictVerbs:
             rule.action.text,
             rule.mode,
             one.in_force(engine.cap),
-            one.why(engine.cap),
+            one.why(engine.cap, frozen=self._is_frozen()),
             max(one.meant, one.counting),
             self._left(one),
             sum(act.rule == rule.name for act in engine.active),
@@ -147,7 +154,7 @@ class PredictVerbs:
         left = made.ends - self._clock() if made.state == "active" and made.ends else None
         return InterventionRow(
             made.number, made.rule, made.verb, made.target.name, made.operation, made.uid, made.state, made.why,
-            made.at, None if left is None else max(0.0, left), made.proposal,
+            made.at, None if left is None else max(0.0, left), made.proposal or None,
         )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from tiers import in_ci
 from actors import Limits, Token, TokenState
 from tokengate import Breaker, CpuActor, Policy, token
 from tokengate.control import BadRequest, Refused
+from tokengate.control.messages import ShowProposal
 from tokengate.predict import Rule
 
 Open = Callable[..., AbstractContextManager[Foreseeing]]
@@ -343,6 +344,30 @@ def test_a_proposal_of_a_rule_is_denied_or_expires(
 
         assert seen.states() == ["denied", "expired"]
         assert one.state is TokenState.RUNNING
+
+
+def test_a_proposal_about_a_token_that_has_ended_waits_no_longer(open_gate: Open, opened: threading.Event) -> None:
+    """Or ten of them would keep the rule from proposing anything that can still be applied."""
+    with open_gate(rule(mode="propose"), run={"render": 1.0}) as seen:
+        one, number = proposed(seen, opened)
+        seen.gate.control.terminate(one.id)
+        seen.look(1)
+
+        made = seen.all[0]
+        assert (made.state, made.why) == ("expired", "its token has ended")
+        assert "the token is terminated" in made.ended
+        assert seen.people[CARA].ask(ShowProposal(number)).row.state == "expired"
+
+
+def test_a_rule_says_why_it_does_less_than_its_mode(open_gate: Open) -> None:
+    """While rules are frozen, and where it may not end tokens by itself."""
+    with open_gate(rule("terminate"), rule(name="held", mode="observe")) as seen:
+        found = {row.name: row.why for row in seen.gate.control.ask(rules())}
+        assert found == {"long": "it proposes: terminate by itself needs 'unattended = true'", "held": ""}
+        seen.gate.control.freeze(reason="a drill")
+        found = {row.name: row.why for row in seen.gate.control.ask(rules())}
+
+        assert found == {"long": "interventions of rules are frozen; 'tokengate unfreeze' ends that", "held": ""}
 
 
 def test_a_proposal_is_about_what_still_matches(open_gate: Open, opened: threading.Event) -> None:

@@ -44,7 +44,7 @@ def test_calibration_shows_coverage_in_percent_by_thirds_and_why_it_is_not_enoug
     missing = run("calibration", "other")
 
     assert table[0].split() == [
-        "OPERATION", "TARGET", "N", "COVERAGE", "THIRDS", "PREDICTED", "CALIBRATED", "WHY", "ESTIMATOR", "DRIFTS",
+        "OPERATION", "TARGET", "N", "COVERAGE", "THIRDS", "PREDICTED", "CALIBRATED", "WHY", "ESTIMATOR",
     ]  # fmt: skip
     assert "96.0%, 95.0%, 94.6%" in table[1]
     assert "1.0%, 5.0%, 8.0%" in table[2]
