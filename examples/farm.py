@@ -20,6 +20,7 @@ The first one is below, the other two are in `farm.toml`. Ask the farm from anot
     tokengate proposals                          # what waits for a person: apply N, deny N
     tokengate rules mode late-first act          # and it does what it has only written down
     tokengate freeze --revert --reason "a drill" # all of them stop, and what they did is undone
+    tokengate unfreeze                           # they go on
 """
 
 from __future__ import annotations
