@@ -55,9 +55,7 @@ class SubmitRules:
         self._lock = threading.RLock()  # a finalizer that runs here may end a token
         self._steered: dict[int, _Steered] = {}  # {token id: what was done to it}
         self._due: list[tuple[float, int]] = []  # a heap of (when it is undone, token id)
-        self._touched: defaultdict[str, set[int]] = defaultdict(
-            set
-        )  # {operation: ids of live tokens that were changed}
+        self._touched: defaultdict[str, set[int]] = defaultdict(set)  # {operation: ids of live tokens, as changed}
         self.is_closing = False
         self._told: Counter[tuple[str, str]] = Counter()  # {(rule, what was done): tokens, since that was told}
 
@@ -77,12 +75,15 @@ class SubmitRules:
         place, operation, rule, engine = place_of(token), token.operation, one.rule, self._engine
         uncalibrated = engine.uncalibrated(token, rule)
         mode = one.in_force(engine.cap)
-        live = 1 + live_at(place, operation)  # without the lock: the mailbox has its own
+        case = Case(token.uid, place.properties.guard, begun=False, uncalibrated=uncalibrated)
+        # Half of the live tokens is no bound for renice: those that stand back wait, so they soon are most of what
+        # lives, and the next long one would pass them all.
+        is_bounded = rule.action.verb != "renice"
+        live = 1 + live_at(place, operation) if is_bounded else 0  # without the lock: the mailbox has its own
         with self._lock:
-            touched = len(self._touched[operation]) + engine.active.touched(operation)
-            case = Case(
-                token.uid, place.properties.guard, begun=False, uncalibrated=uncalibrated, live=live, touched=touched
-            )
+            if is_bounded:
+                touched = len(self._touched[operation]) + engine.active.touched(operation)
+                case = attrs.evolve(case, live=live, touched=touched)
             verdict = decide(rule, mode, case, one.spent, engine.spent, now)
             does = verdict.do if verdict.do in ("act", "hold back", "refuse") else "observe"
             if does == "act" and not self._host.may_steer(token):
@@ -90,9 +91,7 @@ class SubmitRules:
             self._told[rule.name, does] += 1
             one.count(_STATES[does], engine.cap)
             if does in ("act", "hold back"):
-                self._follow(
-                    token, rule.name, does
-                )  # first, or an interrupt would leave something that is never undone
+                self._follow(token, rule.name, does)  # first: what an interrupt leaves is undone, too
             if does == "act":
                 self._change(token, one, now)
 

@@ -102,8 +102,7 @@ def test_a_record_counts_for_as_many_tokens_as_it_stands_for() -> None:
     found = outcomes(rows, "free")
     assert found["matched"] == 400
     assert 5 <= found["left alone, to compare"] <= 25
-    assert found["acts"] + found["refused"] + found["left alone, to compare"] == 400
-    assert abs(found["acts"] - 200) <= found["left alone, to compare"]
+    assert found["acts"] + found["left alone, to compare"] == 400
     assert {one.uid for one in decisions if one.rule == "free"} >= {"7f3a91c2.1000", "7f3a91c2.1000~399"}
     tight_ones = outcomes(rows, "tight")
     assert (tight_ones["matched"], tight_ones["acts"]) == (50, 7)
@@ -115,7 +114,7 @@ def test_a_token_that_is_tried_again_is_one_token() -> None:
     rules = [
         Rule(name="once", select="operation=work", do="pause"),
         Rule(name="second", select="attempt>1", do="pause"),
-        Rule(name="half", select="operation=work", do="renice -1", mode="act"),
+        Rule(name="half", select="operation=work", do="retag speed=slow", mode="act"),
     ]
     tried = event(1, 0.0, 3.0, kind="token.retried", state="queued", error="OSError")
     again = event(1, 0.0, 9.0, attempt=2, run=5.0, wait=0.0)
