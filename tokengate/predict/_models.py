@@ -186,6 +186,8 @@ class Models:
 
     def asks_own(self, operation: str) -> bool:
         """Tell whether an estimator of the user answers for an operation now."""
+        if not self._own:
+            return False
         model = self.operations.get(operation)
         return model is not None and any(
             one.estimator.is_own for target in model.targets.values() for one in target.standing.ranking[:1]
