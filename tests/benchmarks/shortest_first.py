@@ -1,10 +1,11 @@
 """Shortest first: what a rule that renices at submit saves, against first in, first out; on the runtime, and simulated.
 
-Calls with recorded durations come at random times, at a load of 0.9, and two of them run at once: they sleep. The rule
-gives the slowest fifth, by what is predicted of them, a lower priority as they are submitted; in the third experiment
-that is undone after 600 mean runs. Prints a JSON line for each data set and experiment: the mean slowdown (wait + run,
-as a multiple of the run) and the longest wait, each as a multiple of those of fifo with the same arrivals, as medians
-of the rounds; beside them the same of a simulation, which predicts as the gate does, and has no machine.
+Calls with recorded durations come at random times, at a load of 0.9, and two of them run at once, of whichever
+operation: they sleep. The rule gives the slowest fifth, by what is predicted of them, a lower priority as they are
+submitted; in the third experiment that is undone after 600 mean runs. Prints a JSON line for each data set and
+experiment: the mean slowdown (wait + run, as a multiple of the run) and the longest wait, each as a multiple of those
+of fifo with the same arrivals, as medians of the rounds; beside them the same of a simulation, which predicts as the
+gate does, and has no machine.
 
     python tests/benchmarks/shortest_first.py [--data files jobs] [--rounds 3] [--calls 2500] [--mean 0.04]
 
@@ -28,7 +29,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,12 +48,12 @@ SERVERS: Final = 2
 LOAD: Final = 0.9
 SLOWEST: Final = 0.2
 EXPIRES: Final = 600  # mean runs
-FLOOR: Final = 0.025  # mean runs; a shorter run counts as this long, since the runtime takes some of it
+SHORTEST: Final = 0.025  # mean runs; a shorter one counts as this long, since the runtime takes some of it
 DAY: Final = 86_400.0
-LEARNED: Final = 1_000  # calls before those that are measured
+LEARNED: Final = 2_000  # calls before those that are measured; each operation needs 200 to be calibrated
 MEAN: Final = 0.04  # seconds of a run
 
-MEASURED: Final = {"files": 2_500, "jobs": 17_200}
+MEASURED: Final = {"files": 2_500, "jobs": 16_200}
 """{data: calls after those that are learned from}; the undoing needs a queue that is 600 mean runs long."""
 
 EXPERIMENTS: Final = ("rule", "rule, undone")
@@ -69,32 +71,24 @@ class Call:
     """A call that was recorded.
 
     Attributes:
+        operation: its name.
         tags: what it is about.
         features: numbers of its arguments.
         seconds: that it took.
     """
 
+    operation: str
     tags: Mapping[str, str]
     features: Mapping[str, float]
     seconds: float
 
 
 def calls_of(data: str, mean: float) -> list[Call]:
-    """Return the calls of a data set in their order, so fast that they take this long in the mean.
-
-    They are all calls of one operation, since its queue is the one in which they wait; what is done to a file is among
-    the features.
-    """
+    """Return the calls of a data set in their order, so fast that they take this long in the mean."""
     recorded = SETS[data]()
     scale = mean / statistics.mean(call.seconds for call in recorded)
-    kinds = sorted({call.sample.operation for call in recorded})
-    found = []
-    for call in recorded:
-        features = dict(call.sample.features)
-        if len(kinds) > 1:
-            features |= {kind: float(kind == call.sample.operation) for kind in kinds}
-        found.append(Call(call.sample.tags, features, call.seconds * scale))
-    return found
+    samples = [(call.sample, call.seconds * scale) for call in recorded]
+    return [Call(one.operation, one.tags, one.features, seconds) for one, seconds in samples]
 
 
 # --- Predicted and simulated --------------------------------------------------------------------------------------
@@ -108,7 +102,7 @@ def predicted(data: str, calls: Sequence[Call]) -> list[float]:
     models = Models(TAGS[data], notice=lambda *_: None)
     found = []
     for call in calls:
-        sample = Sample("work", "io", 0, call.tags, call.features)
+        sample = Sample(call.operation, "io", 0, call.tags, call.features)
         outlook = models.outlook(sample)
         found.append(0.0 if outlook is None or outlook.run is None else outlook.run.p50)
         models.learn(Attempt(sample, call.seconds))
@@ -163,7 +157,7 @@ def simulated(calls: Sequence[Call], due: Sequence[float], long: Sequence[bool],
 
 def figures(calls: Sequence[Call], waits: Sequence[float], runs: Sequence[float]) -> dict[str, Any]:
     """Return what callers got."""
-    least = FLOOR * statistics.mean(call.seconds for call in calls)
+    least = SHORTEST * statistics.mean(call.seconds for call in calls)
     slowdowns = [(wait + run) / max(call.seconds, least) for call, wait, run in zip(calls, waits, runs, strict=True)]
     return {
         "slowdown": statistics.mean(slowdowns),
@@ -185,16 +179,35 @@ def simulation(calls: Sequence[Call], expected: Sequence[float], experiment: str
 # --- On the runtime -----------------------------------------------------------------------------------------------
 
 
-@token(concurrency=SERVERS, capacity=100_000, features=lambda call: call.features)
-async def work(call: Call) -> None:
-    await trio.sleep(call.seconds)
+def operations_of(calls: Sequence[Call]) -> dict[str, Any]:
+    """Return {name: an operation that sleeps as long as a call has taken}."""
+
+    def operation(name: str) -> Any:
+        async def run(call: Call) -> None:
+            await trio.sleep(call.seconds)
+
+        run.__name__ = run.__qualname__ = name
+        return token(features=lambda call: call.features, capacity=100_000)(run)
+
+    return {name: operation(name) for name in sorted({call.operation for call in calls})}
+
+
+@contextmanager
+def queue(calls: Sequence[Call], plugins: Sequence[Any] = ()) -> Iterator[tuple[Gate, Callable[[Call], Token[None]]]]:
+    """Open a gate in which two calls run at once, of whichever operations; yield it and what submits a call."""
+    operations = operations_of(calls)
+    with Gate("queue", control_socket=False, plugins=plugins) as gate:
+        for operation in operations.values():
+            gate.register(operation)
+        gate.control.throttle("affinity=io", concurrency=SERVERS)
+        yield gate, lambda call: operations[call.operation].with_options(tags=call.tags).submit(call)
 
 
 def lateness(calls: Sequence[Call]) -> float:
     """Return how long calls take here, as a multiple of their durations."""
-    with Gate("queue", control_socket=False):
+    with queue(calls) as (_, submit):
         began = time.monotonic()
-        for one in [work.submit(call) for call in calls]:
+        for one in [submit(call) for call in calls]:
             one.result()
         return (time.monotonic() - began) * SERVERS / sum(call.seconds for call in calls)
 
@@ -211,13 +224,13 @@ def sample(calls: Sequence[Call], given: argparse.Namespace, limit: float) -> di
     mean = statistics.mean(call.seconds for call in measured)
     rule = Rule(
         name="short-first",
-        select=f"operation=work,run.p50>{limit * 1000:.6f}ms",
+        select=f"run.p50>{limit * 1000:.6f}ms",
         do="renice -1",
         mode="observe" if experiment == "fifo" else "act",
         expires=max(1.0, EXPIRES * mean) if experiment == "rule, undone" else DAY,
     )
     predict = Predict(tags=TAGS[given.data[0]], rules=[rule])
-    with Gate("queue", control_socket=False, plugins=[predict]) as gate:
+    with queue(calls, [predict]) as (gate, submit):
         for one in [submit(call) for call in first]:
             one.result()
         cpu = time.process_time()
@@ -229,18 +242,14 @@ def sample(calls: Sequence[Call], given: argparse.Namespace, limit: float) -> di
         for one in tokens:
             one.result()
         cpu = time.process_time() - cpu
-        (row, *_) = predict.calibration("work")
+        rows = [row for row in predict.calibration() if row.target == "run"]
         (of_rule,) = gate.control.ask(Rules())
     times = [(one.created_at, one.started_at or 0.0, one.finished_at or 0.0) for one in tokens]
     waits, runs = [start - made for made, start, _ in times], [end - start for _, start, end in times]
     found: dict[str, Any] = dict(figures(measured, waits, runs))
-    found |= {"estimator": row.estimator, "calibrated": row.calibrated, "why": row.why, "coverage": row.coverage}
+    found |= {"models": {row.operation: (row.estimator, row.why or "calibrated", row.drifts) for row in rows}}
     found |= {"rule": of_rule.counts, "load": LOAD * sum(runs) / sum(call.seconds for call in measured) / given.stretch}
     return found | {"cpu": cpu / len(tokens)}
-
-
-def submit(call: Call) -> Token[None]:
-    return work.with_options(tags=call.tags).submit(call)
 
 
 def at_once(given: argparse.Namespace, data: str, experiments: Sequence[str], *options: str) -> list[dict[str, Any]]:

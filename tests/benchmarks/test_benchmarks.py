@@ -235,3 +235,24 @@ def test_the_benchmark_of_the_audit_log_prints_a_line_for_each_figure() -> None:
         "intent", "intent", "intent", "throughput", "record", "record", "verification", "naming",
     ]  # fmt: skip
     assert all(line["value"] > 0 for line in lines)
+
+
+def test_the_benchmark_of_prediction_prints_a_line_for_each_part() -> None:
+    """What a call costs with each, what a look and a prediction cost, and the memory of a token."""
+    lines = [json.loads(line) for line in run("predict_cost.py", "--rounds", "1", "--number", "1000", "--live", "100")]
+
+    parts = {line["part"]: line for line in lines}
+    assert {"bare", "telemetry", "predict", "features", "rule, no match", "rule, match"} < parts.keys()
+    assert all(line["us"] > 0 for line in lines if "us" in line)
+    assert parts["look"]["ms"] > 0
+    assert 0 < parts["memory"]["bytes"]["telemetry"] < parts["memory"]["bytes"]["features"]
+
+
+def test_the_benchmark_of_shortest_first_prints_a_line_for_each_experiment() -> None:
+    """Each with what was measured, beside what was simulated."""
+    tiny = ("--data", "files", "--calls", "60", "--learned", "60", "--mean", "0.002", "--rounds", "1")
+    lines = [json.loads(line) for line in run("shortest_first.py", *tiny)]
+
+    assert [line["experiment"] for line in lines] == ["rule", "rule, undone"]
+    for line in lines:
+        assert line["measured"].keys() == line["simulated"].keys() == {"slowdown", "longest", "wait"}
