@@ -29,9 +29,10 @@ class Ledger:
         os.mkdir(f"{self.folder}/{number}.begun.{os.getpid()}")  # one call of C code, which no interrupt divides
         return number
 
-    def end(self, number: int) -> None:
-        """Note that the code of an attempt is over."""
-        os.mkdir(f"{self.folder}/{number}.ended")
+    def end(self) -> None:
+        """Note that the code of the latest attempt is over; an interrupt may come before it has its number."""
+        for number in self.begun[-1:]:
+            os.makedirs(f"{self.folder}/{number}.ended", exist_ok=True)
 
     @property
     def begun(self) -> list[int]:
@@ -52,33 +53,33 @@ class Ledger:
 
 def labour(ledger: Ledger, door: Door) -> int:
     """Work until the door is open, and return the number of the attempt."""
-    number = ledger.begin()
     try:
+        number = ledger.begin()
         while not door.is_open:
             checkpoint()
         return number
     finally:
-        ledger.end(number)
+        ledger.end()
 
 
 async def labour_in_trio(ledger: Ledger, door: Door) -> int:
-    number = ledger.begin()
     try:
+        number = ledger.begin()
         while not door.is_open:
             await trio.sleep(0.001)
         return number
     finally:
-        ledger.end(number)
+        ledger.end()
 
 
 async def labour_in_asyncio(ledger: Ledger, door: Door) -> int:
-    number = ledger.begin()
     try:
+        number = ledger.begin()
         while not door.is_open:
             await asyncio.sleep(0.001)
         return number
     finally:
-        ledger.end(number)
+        ledger.end()
 
 
 CODE: dict[str, Any] = {"cpu": labour, "io": labour_in_trio, "asyncio": labour_in_asyncio, "process": labour}
@@ -120,7 +121,7 @@ class ProcessLabourer(ProcessActor):
         number = ledger.begin()
         while not door.is_open:
             checkpoint()
-        ledger.end(number)
+        ledger.end()
         return number
 
 
