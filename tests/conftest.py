@@ -114,16 +114,29 @@ def _has_children() -> bool:
     return True
 
 
+def _open_files() -> dict[str, str]:
+    """Return {file descriptor: what it refers to}; elsewhere than on Linux only how many there are is known."""
+    files: dict[str, str] = {}
+    if not os.path.isdir("/proc/self/fd"):
+        return dict.fromkeys(map(str, range(psutil.Process().num_fds())), "")
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            files[descriptor] = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:  # it was closed meanwhile, as the one of the listing
+            files[descriptor] = ""
+    return files
+
+
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
     """A leak of a thread, a child or a file descriptor fails the test."""
     process = psutil.Process()
-    threads, files = _own_threads(), process.num_fds()
+    threads, files = _own_threads(), _open_files()
     yield
     deadline = time.monotonic() + LIMIT
     while True:
         left = {thread for thread in _own_threads() - threads if thread.is_alive()} - _replacements(threads)
-        if not left and process.num_fds() <= files and not _has_children():
+        if not left and process.num_fds() <= len(files) and not _has_children():
             return
         if time.monotonic() > deadline:
             break
@@ -133,7 +146,8 @@ def _no_leaks() -> Iterator[None]:
             warnings.simplefilter("ignore")
             time.sleep(0.01)
     assert not left
-    assert process.num_fds() <= files
+    now = _open_files()
+    assert len(now) <= len(files), sorted(now.items() - files.items())
     assert not _has_children(), process.children()
 
 

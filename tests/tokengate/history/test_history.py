@@ -358,7 +358,7 @@ def test_a_flood_is_counted_exactly_and_each_failure_has_a_row(opened: Opened, t
             tokens.clear()
     gate.close()
     history = History(tmp_path)
-    rows = history.records("kind=token.finished", limit=10_000)
+    rows = history.records("kind=token.finished", limit=60_000)
     weights = sum(row.weight or 0 for row in rows if row.operation == "work")
     figures = {row.name: row for row in history.operations()}
 

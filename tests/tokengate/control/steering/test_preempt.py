@@ -21,6 +21,7 @@ from actors import Observer, Token, TokenState
 from tokengate import CpuActor, Gate, Policy, Retry, Throttle, checkpoint, token
 from tokengate.control import BadRequest
 from tokengate.control.messages import Outcome
+from tokengate.control.steering import _preempt
 from tokengate.errors import LimitExceeded, TokenTerminated, UnknownActor
 
 Until = Callable[[Callable[[], bool]], None]
@@ -239,13 +240,13 @@ def test_a_place_that_has_stopped_meanwhile_is_not_gone_to(
     sent = begin(gate, "actor cpu", ledger, door)
     second = gate.spawn(CpuLabourer, name="second")
     until(lambda: ledger.begun == [1])
-    end_attempt = gate._system.reconciler.end_attempt
+    begin_preemption = _preempt.begin
 
-    def stop_first(token: Token[Any], why: str) -> None:
+    def stop_first(*args: Any) -> Any:
         second._place.mailbox.close()
-        end_attempt(token, why)
+        return begin_preemption(*args)
 
-    monkeypatch.setattr(gate._system.reconciler, "end_attempt", stop_first)
+    monkeypatch.setattr(_preempt, "begin", stop_first)
 
     assert one(gate.control.preempt(sent, to="second", wait=LIMIT)).note.endswith("at 'spawned/labourer'")
     door.open()
