@@ -53,7 +53,7 @@ class Place(abc.ABC):
         "path",
         "properties",
         "serves_operators",
-        "suspended",
+        "suspended_by",
         "system",
     )
 
@@ -77,7 +77,7 @@ class Place(abc.ABC):
         self.governor: Governor | None = None  # what its tokens are held to
         self.properties = properties or Properties()
         self.serves_operators = serves_operators
-        self.suspended = False  # by an operator; this and `drained` are written on the system loop only
+        self.suspended_by = ""  # the operator or rule that asked for it last; written on the system loop, as `drained`
         self.drained = False  # whether an operator has closed the intake; all else goes on
         self.path = path
         self.affinity = affinity
@@ -301,19 +301,28 @@ class Place(abc.ABC):
 
     # For operators, on the system loop
 
-    def suspend(self) -> bool:
-        """Let no further token begin until `unsuspend`; return whether this changed anything."""
-        if self.suspended:
+    @property
+    def suspended(self) -> bool:
+        """Whether an operator or a rule has suspended it."""
+        return bool(self.suspended_by)
+
+    def suspend(self, by: str = "operator") -> bool:
+        """Let no further token begin until `unsuspend`; return whether this changed anything.
+
+        Args:
+            by: the operator or rule that asks for it.
+        """
+        before, self.suspended_by = self.suspended_by, by
+        if before:
             return False
-        self.suspended = True
         self.mailbox.suspend()
         return True
 
     def unsuspend(self) -> bool:
         """Undo `suspend`; return whether this changed anything."""
-        if not self.suspended:
+        if not self.suspended_by:
             return False
-        self.suspended = False
+        self.suspended_by = ""
         self.mailbox.resume()
         return True
 

@@ -44,6 +44,7 @@ class Hold:
         "interrupt_sent",
         "interrupt_wanted",
         "lent",
+        "paused_by",
         "paused_for",
         "stop_clock",
         "stopped_clock",
@@ -52,6 +53,7 @@ class Hold:
 
     def __init__(self, token: Token[Any]) -> None:
         self.token = token
+        self.paused_by = ""  # the operator or rule that asked last for a pause
         self.stop_clock = False  # whether time limits do not count the time of pauses
         self.paused_for = 0.0  # seconds of pauses that are over
         self.stopped_clock = 0.0  # of these, seconds that do not count

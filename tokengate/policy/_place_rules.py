@@ -60,6 +60,7 @@ class PlaceRules:
         policy: what tokens are held to: the code's policy with the settings.
         errors: of the parts of the settings that do not fit the code's policy, and are left out.
         held_breakers: what an operator holds all breakers at; None if they change by themselves.
+        breakers_by: the operator or rule that has acted last on one of its breakers.
         events: to be published as soon as no lock is held.
         left: attempts whose code could not be ended, and runs on.
         only_breaker: the breaker of each token, if it has no key; once needed.
@@ -89,6 +90,7 @@ class PlaceRules:
         self.operation = operation
         self.left = 0
         self.held_breakers: Literal["open", "closed"] | None = None
+        self.breakers_by = ""
         self.has_rules = False
         self.events: deque[PolicyEvent] = deque()
         self.share = RetryShare()

@@ -127,7 +127,7 @@ class Action:
 
     def is_taken(self, before: Values) -> bool:
         """Tell whether an operator has set there what it would set, by the values before."""
-        return self.verb in ("throttle", "breaker") and any(value not in (None, "auto") for value in before.values())
+        return self.verb in _TAKEN and any(value not in (None, "auto", "") for value in before.values())
 
     def undo(self, target: Target, before: Values, set_: Values) -> Change[Any] | None:
         """Return the message that restores the values before; None: it cannot be undone, or need not be."""
@@ -149,6 +149,8 @@ class Action:
         """What undoing it does, as text."""
         return _UNDONE[self.verb]
 
+
+_TAKEN: Final = ("throttle", "pause", "suspend", "breaker")
 
 _OF_TOKENS: Final = (
     "renice", "retag", "estimate", "limit", "reroute", "pause", "preempt", "terminate", "compensate",
@@ -332,7 +334,7 @@ def _estimates(token: Token[Any]) -> Values:
 
 def _paused(token: Token[Any]) -> Values:
     hold = token._extras.hold
-    return {"paused": hold is not None and bool(hold.word)}
+    return {"paused by": hold.paused_by if hold is not None and hold.word else ""}
 
 
 def _where(token: Token[Any]) -> Values:
@@ -359,12 +361,12 @@ def _throttle(target: Target) -> Values:
 def _breaker(target: Target) -> Values:
     governor: Any = target.place.governor
     rows = () if governor is None else breaker_rows(governor, None)
-    return {row.key: row.state if row.held else "auto" for row in rows}
+    return {row.key: f"{row.state} by {governor.breakers_by}" if row.held else "auto" for row in rows}
 
 
 _OF_PLACE: Final[Mapping[str, Callable[[Target], Values]]] = {
     "throttle": _throttle,
-    "suspend": lambda target: {"suspended": target.place.suspended},
+    "suspend": lambda target: {"suspended by": target.place.suspended_by},
     "breaker": _breaker,
 }
 """{verb: returns the values of a place, or of a throttle, that it changes}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import threading
@@ -100,6 +101,7 @@ class Predict(Plugin):
         self._file_rules: tuple[Rule, ...] = ()
         self._estimators = _checked(estimators)
         self._directory = None if models is None else Path(models)
+        self._held = -1  # descriptor of the directory, with a lock, while the gate is open
         self._engine: Engine | None = None
         self.failed = ""  # the class of the error that the latest look has raised; empty: it has not
 
@@ -147,7 +149,7 @@ class Predict(Plugin):
         engine.take(self._rules, self._kept.trust)
         self._submit = SubmitRules(engine, self._forecasts, host, system.clock)
         self._learner = Learner(
-            gate._stream.run, self._models, self._loops, self._forecasts.chosen, system.clock, self._save
+            gate._stream.run, self._models, self._loops, self._forecasts.chosen, system.clock, self._leave_directory
         )
         self._saved_at = self._told_at = time.monotonic()
         self._reverts = False
@@ -333,13 +335,30 @@ class Predict(Plugin):
         if folder is None:
             return None
         try:
-            os.close(opened_directory(folder))
+            self._held = opened_directory(folder)
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._let_go()
+            why = "a gate that is open keeps what it has learned there"
+            raise BadStateDirectory(str(folder), why, "name another directory") from None
         except OSError as error:
             remedy = "give it to the user of the gate, or name another"
             raise BadStateDirectory(str(folder), error.strerror or str(error), remedy) from error
         for problem in read_models(folder, self._models, self.gate.name):
             _logger.error("%s; predictions are made without it", problem)
         return folder
+
+    def _leave_directory(self) -> None:
+        try:
+            self._save()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let other gates have the directory."""
+        held, self._held = self._held, -1
+        if held >= 0:
+            os.close(held)
 
     def _save(self) -> None:
         """Write what was learned; on a thread that may block."""

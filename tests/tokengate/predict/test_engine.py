@@ -791,6 +791,52 @@ def test_half_is_that_of_the_operation_where_an_actor_has_several(
             one.result(LIMIT)
 
 
+@pytest.mark.parametrize("verb", ["pause", "suspend"])
+def test_what_an_operator_asks_for_after_a_rule_stays(verb: str, open_gate: Open, opened: threading.Event) -> None:
+    """The state is the same, and whose it is has changed: the undo of the rule leaves it."""
+    with open_gate(rule(verb, select="actor=office,running>2", expires=10)) as seen:
+        control, proxy = seen.gate.control, seen.gate.spawn(Office, name="office").proxy()
+        sent = [proxy.work(opened) for _ in range(4)]
+        while sent[0].started_at is None:
+            pass
+        seen.look(3)
+        assert seen.all[0].state == "active"
+        if verb == "pause":
+            control.pause(sent[0].id)
+        else:
+            control.suspend("office")
+
+        seen.look(11)
+        assert seen.all[0].state == "refused"
+        assert seen.all[0].why.startswith("changed since by")
+        assert sent[0]._extras.hold.word if verb == "pause" else sent[0]._place.suspended
+        control.resume(sent[0].id)
+        control.unsuspend("office")
+        opened.set()
+        for token in sent:
+            token.result(LIMIT)
+
+
+def test_what_an_operator_has_asked_for_before_is_left_alone(open_gate: Open, opened: threading.Event) -> None:
+    """A rule does not become its owner, so no undo ends it."""
+    with open_gate(rule("suspend", select="actor=office,running>2", expires=10)) as seen:
+        proxy = seen.gate.spawn(Office, name="office").proxy()
+        sent = [proxy.work(opened) for _ in range(4)]
+        while sent[0].started_at is None:
+            pass
+        seen.gate.control.suspend("office")
+        seen.look(3)
+        seen.look(11)
+
+        assert seen.states() == ["refused"]
+        assert seen.all[0].why.startswith("an operator has set it there: rules leave that alone")
+        assert sent[0]._place.suspended
+        seen.gate.control.unsuspend("office")
+        opened.set()
+        for token in sent:
+            token.result(LIMIT)
+
+
 def test_an_actor_is_suspended_once_for_all_its_messages(open_gate: Open, opened: threading.Event) -> None:
     """The target of the verb is the actor, whose suspension is undone."""
     wanted = rule("suspend", select="actor=office,running>2", expires=10)

@@ -12,9 +12,10 @@ import pytest
 from gated_code import LIMIT
 from predictions import Foreseeing
 
-from actors import Quantiles
+from actors import Observer, Quantiles
 from tokengate import Gate, Policy, token
 from tokengate.control import BadRequest, BadSelector
+from tokengate.control.registry import Plugin
 from tokengate.errors import BadStateDirectory
 from tokengate.predict import Predict, Rule, Sample
 
@@ -270,3 +271,22 @@ def test_a_directory_of_models_that_cannot_be_used_opens_no_gate(tmp_path: Path)
     file.write_text("")
     with pytest.raises(BadStateDirectory, match="cannot be used"):
         Gate("seer", plugins=[Predict(models=file)]).open()
+
+
+def test_a_directory_of_models_serves_one_gate_at_a_time(tmp_path: Path) -> None:
+    """Two gates would overwrite what the other has learned; the next one may have it, also after a failed opening."""
+
+    class Failing(Plugin):
+        needs = (Predict,)
+
+        def observer(self, _gate: object, /) -> Observer | None:
+            raise ValueError("it cannot be opened")
+
+    with Gate("first", plugins=[Predict(models=tmp_path / "m")], control_socket=False):
+        with pytest.raises(BadStateDirectory, match="a gate that is open keeps what it has learned there"):
+            Gate("second", plugins=[Predict(models=tmp_path / "m")], control_socket=False).open()
+        with pytest.raises(ValueError, match="it cannot be opened"):
+            Gate("third", plugins=[Predict(models=tmp_path / "n"), Failing()], control_socket=False).open()
+    for name in ("m", "n"):
+        with Gate("fourth", plugins=[Predict(models=tmp_path / name)], control_socket=False):
+            pass

@@ -36,7 +36,7 @@ class ActorVerbs:
 
     async def suspend(self, message: m.Suspend) -> m.ActorOutcome:
         place = self._holdable(message.name)
-        return _done(place, place.suspend(), "it was suspended already")
+        return _done(place, place.suspend(admission().caller.principal), "it was suspended already")
 
     async def unsuspend(self, message: m.Unsuspend) -> m.ActorOutcome:
         place = self._holdable(message.name)

@@ -132,6 +132,7 @@ class PolicyVerbs:
     ) -> tuple[m.BreakerRow, ...]:
         governor = self._governor_at(name, "breaker")
         with governor.lock:
+            governor.breakers_by = admission().caller.principal
             if key is None:
                 governor.held_breakers = held
             for _, state in governor.states("breaker", key):

@@ -57,6 +57,7 @@ def joined(token: Token[Any]) -> Outcome | None:
 def pause(reconciler: Reconciler, token: Token[Any], *, stop_clock: bool) -> Outcome | Pending:
     """Pause a token, queued or running."""
     hold = Hold.of(token)
+    hold.paused_by = token._extras.steered_by
     if hold.ending:
         if token.done():
             return ended(token)
