@@ -127,7 +127,7 @@ class Action:
 
     def is_taken(self, before: Values) -> bool:
         """Tell whether an operator has set there what it would set, by the values before."""
-        return self.verb in _TAKEN and any(value not in (None, "auto", "") for value in before.values())
+        return self.verb in _TAKEN and any(value not in (None, "auto", False) for value in before.values())
 
     def undo(self, target: Target, before: Values, set_: Values) -> Change[Any] | None:
         """Return the message that restores the values before; None: it cannot be undone, or need not be."""
@@ -334,7 +334,7 @@ def _estimates(token: Token[Any]) -> Values:
 
 def _paused(token: Token[Any]) -> Values:
     hold = token._extras.hold
-    return {"paused by": hold.paused_by if hold is not None and hold.word else ""}
+    return {"paused": hold is not None and bool(hold.word) and hold.paused_by}
 
 
 def _where(token: Token[Any]) -> Values:
@@ -366,7 +366,7 @@ def _breaker(target: Target) -> Values:
 
 _OF_PLACE: Final[Mapping[str, Callable[[Target], Values]]] = {
     "throttle": _throttle,
-    "suspend": lambda target: {"suspended by": target.place.suspended_by},
+    "suspend": lambda target: {"suspended": target.place.suspended_by or False},
     "breaker": _breaker,
 }
 """{verb: returns the values of a place, or of a throttle, that it changes}."""
