@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import accumulate, repeat, takewhile
 from operator import call
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any, Final
 
 # Whether making an object may begin a collection; later ones begin between two instructions only.
@@ -29,6 +29,9 @@ _WRITES: Final = sys.version_info < (3, 13)
 
 # The key in that dict of what was read last; no variable has this name.
 _LATEST: Final = "(latest)"
+
+reads: Final = SimpleNamespace(latest=None)
+"""`latest` is another object after each read of variables that leaves their values in the frame."""
 
 
 def _undisturbed(look: Callable[[], Any]) -> Any:
@@ -78,6 +81,8 @@ def frame_of(owner: object, name: str) -> FrameType | None:
 
 def variables_of(frame: FrameType) -> dict[str, Any]:
     """Return the local variables of a frame, which the caller does not change: {name: value}."""
+    if _WRITES:
+        reads.latest = object()  # first: a function that sees it may forget what comes to be read
     variables: dict[str, Any] = _undisturbed(partial(getattr, frame, "f_locals"))
     if not _WRITES:
         return variables
@@ -86,3 +91,8 @@ def variables_of(frame: FrameType) -> dict[str, Any]:
     latest[_LATEST] = None
     variables[_LATEST] = latest
     return latest
+
+
+def forget_values() -> None:
+    """Have the frame of the caller hold no value that one of its variables had when others read them."""
+    variables_of(sys._getframe(1))

@@ -18,6 +18,7 @@ from actors._exceptions import TokenInterrupt
 from actors.concurrency._blocking import begin_turn, end_turn
 from actors.concurrency._future import Later, Reply
 from actors.concurrency._loop_host import CANCELLATIONS, LoopHost
+from actors.concurrency._thread_frames import forget_values, reads
 from actors.mailboxes._mailbox import Drainer
 from actors.mailboxes._signals import Crash, Signal, Start, Stop, Visit
 from actors.places import _life
@@ -231,7 +232,7 @@ class IoWorker(Runner):
         drain, mailbox, system = self._drain, self._place.mailbox, self._place.system
         clock = system.clock
         waiting = drain.waiting
-        steps, now = 0, clock()
+        steps, now, read = 0, clock(), reads.latest
         deadline = now + drain.throughput_deadline
         item = self.current or mailbox.take(self)
         while True:
@@ -239,6 +240,9 @@ class IoWorker(Runner):
                 if drain.closed:
                     return False
                 self._place.stop_if_drained()
+                if reads.latest is not read:
+                    forget_values()  # or this frame would hold a token until its next one comes
+                    read = reads.latest
                 self.lot[self] = None
                 await self._park()
                 steps, now = 0, clock()

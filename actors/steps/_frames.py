@@ -83,7 +83,7 @@ def is_step(frame: FrameType) -> bool:
 
 
 def _token_in(frame: FrameType) -> Token[Any] | None:
-    if is_step(frame):
+    if is_step(frame) and "token" in frame.f_code.co_varnames:
         token = variables_of(frame).get("token")
         if isinstance(token, Token):
             return token

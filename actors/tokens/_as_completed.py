@@ -60,7 +60,7 @@ class AsCompleted(Generic[F]):
     """Tokens and futures in the order in which they end: an iterator, and an async iterator (trio and asyncio)."""
 
     def __init__(self, futures: Iterable[F], timeout: float | None = None, *, every: bool = False) -> None:
-        self._left: dict[F, None] = {}  # those that were not yet returned; first, since `__del__` reads it
+        self._left: dict[F, None] = {}  # those that were not yet returned; first, since `forget` reads it
         self._callback = _Arrive(self)
         self._left |= _once(futures)
         self._number = len(self._left)
@@ -82,7 +82,8 @@ class AsCompleted(Generic[F]):
                 future.add_done_callback(self._callback)
 
     def __del__(self) -> None:
-        self.forget()  # a loop that is left early ends here
+        if self.__dict__:  # else a signal handler has raised as the constructor began
+            self.forget()  # a loop that is left early ends here
 
     def held_up_by(self) -> list[Token[Any]]:
         """Return the running tokens that must progress before the wait can end, as far as that is certain."""

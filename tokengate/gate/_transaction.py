@@ -34,6 +34,8 @@ class TransactionBlock:
         name: as operators see it.
     """
 
+    _transaction: Transaction | None = None  # here: a signal handler may raise in the constructor
+
     def __init__(
         self, ledger: Callable[[], Transactions], name: str, log: Callable[[], TransactionLog] | None = None
     ) -> None:
@@ -41,7 +43,6 @@ class TransactionBlock:
         self._log = log
         self._unwritten: BaseException | None = None  # why its end is not on disk
         self._ledger = ledger
-        self._transaction: Transaction | None = None
         self._pid = os.getpid()
         self._has_ended = False  # an attribute: reading it enters no function, where signal handlers run
 

@@ -360,7 +360,9 @@ def _throttle(target: Target) -> Values:
 
 def _breaker(target: Target) -> Values:
     governor: Any = target.place.governor
-    rows = () if governor is None else breaker_rows(governor, None)
+    if governor is None:
+        return {}
+    rows = breaker_rows(governor, None)
     return {row.key: f"{row.state} by {governor.breakers_by}" if row.held else "auto" for row in rows}
 
 
