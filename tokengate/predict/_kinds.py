@@ -75,6 +75,7 @@ class Rules(Listing[RuleRow]):
     """List the rules: their modes, the tokens that they mean now, and what is left of their budgets.
 
     Raises:
+        BadRequest: there is no such rule.
         Refused: the caller may not see all tokens.
     """
 
@@ -136,6 +137,7 @@ class Interventions(Listing[InterventionRow]):
     """List the latest interventions, and all that are in force.
 
     Raises:
+        BadRequest: there is no such rule or state.
         Refused: the caller may not see all tokens.
     """
 

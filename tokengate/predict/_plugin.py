@@ -35,8 +35,9 @@ from tokengate.predict._engine import Engine
 from tokengate.predict._forecast import Forecasts
 from tokengate.predict._intervention import RuleState
 from tokengate.predict._kept import Kept
-from tokengate.predict._kinds import InterventionRow
+from tokengate.predict._kinds import InterventionRow, RuleRow
 from tokengate.predict._kinds import Interventions as _Interventions
+from tokengate.predict._kinds import Rules as _Rules
 from tokengate.predict._leaks import LeakWatch
 from tokengate.predict._learner import Learner
 from tokengate.predict._metrics import families
@@ -246,6 +247,11 @@ class Predict(Plugin):
             operation: of which; empty for all.
         """
         return self._models.calibration(operation)
+
+    def rules(self) -> tuple[RuleRow, ...]:
+        """Return the rules: their modes, the tokens that they mean now, and what is left of their budgets."""
+        rows: tuple[RuleRow, ...] = self.gate.control.ask(_Rules())
+        return rows
 
     def interventions(self) -> tuple[InterventionRow, ...]:
         """Return the latest interventions, the oldest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Final, get_args
 
 import trio
 
@@ -12,7 +12,7 @@ from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Refused
 from tokengate.predict._action import FREE
 from tokengate.predict._engine import Engine
-from tokengate.predict._intervention import Intervention, RuleState
+from tokengate.predict._intervention import Intervention, RuleState, State
 from tokengate.predict._kinds import (
     Calibrations,
     InterventionDetails,
@@ -26,6 +26,9 @@ from tokengate.predict._kinds import (
 )
 from tokengate.predict._models import Models
 from tokengate.predict._outcomes import CalibrationRow
+
+_ALL: Final = ("", "*")  # what stands for all in the place of a name
+_STATES: Final[tuple[str, ...]] = get_args(State)
 
 
 class PredictVerbs:
@@ -59,13 +62,12 @@ class PredictVerbs:
 
     async def rules(self, message: Rules) -> tuple[RuleRow, ...]:
         _check_sight("rules")
-        return tuple(self._row(one) for one in self._engine.states if _fits(one.rule.name, message.select))
+        return tuple(self._row(one) for one in self._named(message.select))
 
     async def set_mode_of_rule(self, message: SetModeOfRule) -> RuleRow:
         one = self._engine.state_of(message.name)
         if one is None:
-            known = ", ".join(state.rule.name for state in self._engine.states) or "there are none"
-            raise BadRequest(f"there is no rule '{message.name[:60]}'; the rules are: {known}")
+            raise self._unknown(message.name)
         if one.rule.at_submit and message.mode == "propose":
             raise BadRequest(
                 f"rule '{message.name}' is asked at submit, which cannot wait for a person: observe or act"
@@ -74,6 +76,25 @@ class PredictVerbs:
         one.trust.restore()
         await trio.to_thread.run_sync(self._keep, one)
         return self._row(one)
+
+    def _named(self, pattern: str, others: str = "") -> list[RuleState]:
+        """Return the rules with a name, or those that match a pattern.
+
+        Args:
+            pattern: the name or pattern.
+            others: what the error says in addition.
+
+        Raises:
+            BadRequest: there are none.
+        """
+        found = [one for one in self._engine.states if _fits(one.rule.name, pattern)]
+        if not found and pattern not in _ALL:
+            raise self._unknown(pattern, others)
+        return found
+
+    def _unknown(self, name: str, others: str = "") -> BadRequest:
+        known = ", ".join(one.rule.name for one in self._engine.states) or "there are none"
+        return BadRequest(f"there is no rule '{name[:60]}'; the rules are: {known}{others}")
 
     def _row(self, one: RuleState) -> RuleRow:
         engine, rule = self._engine, one.rule
@@ -101,11 +122,14 @@ class PredictVerbs:
 
     async def interventions(self, message: Interventions) -> tuple[InterventionRow, ...]:
         _check_sight("interventions")
-        return tuple(
+        found = tuple(
             self._row_of(made)
             for made in list(self._engine.interventions.values())
-            if message.select in ("", "*", made.state) or _fits(made.rule, message.select)
+            if message.select == made.state or _fits(made.rule, message.select)
         )
+        if not found and message.select not in _STATES:
+            self._named(message.select, f"; and the states: {', '.join(_STATES)}")
+        return found
 
     async def show_intervention(self, message: ShowIntervention) -> InterventionDetails:
         _check_sight("interventions")
@@ -159,7 +183,7 @@ class PredictVerbs:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    return pattern in ("", "*") or fnmatchcase(name, pattern)
+    return pattern in _ALL or fnmatchcase(name, pattern)
 
 
 def _check_sight(what: str) -> None:

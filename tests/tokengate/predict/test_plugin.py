@@ -18,6 +18,7 @@ from tokengate.control import BadRequest, BadSelector
 from tokengate.control.registry import Plugin
 from tokengate.errors import BadStateDirectory
 from tokengate.predict import Predict, Rule, Sample
+from tokengate.predict._kinds import Interventions, Rules
 
 Open = Callable[..., AbstractContextManager[Foreseeing]]
 
@@ -263,6 +264,32 @@ def test_two_rules_of_one_name_are_an_error() -> None:
     one = Rule(name="a", select="overrun>2", do="pause")
     with pytest.raises(ValueError, match="two rules have this name"):
         Predict(rules=[one, one])
+
+
+def test_the_plugin_returns_the_rows_that_its_commands_show(open_gate: Open) -> None:
+    """Of rules, as of interventions."""
+    with open_gate(Rule(name="long", select="operation=count,run.p50>1s", do="renice -1")) as seen:
+        (row,) = seen.predict.rules()
+
+        assert (row.name, row.mode, row.in_force) == ("long", "observe", "observe")
+        assert seen.predict.interventions() == ()
+
+
+def test_a_name_that_nothing_has_is_an_error_that_lists_the_rules(open_gate: Open) -> None:
+    """A pattern, too; a state that no intervention is in is none."""
+    with open_gate(*(Rule(name=name, select="overrun>2", do="pause") for name in ("long", "late"))) as seen:
+        ask = seen.gate.control.ask
+        assert [row.name for row in ask(Rules("lo*"))] == ["long"]
+        assert ask(Interventions("long")) == ask(Interventions("active")) == ask(Interventions("*")) == ()
+        for message in (Rules("lang"), Rules("x*"), Interventions("lang")):
+            with pytest.raises(BadRequest, match=r"there is no rule '.*'; the rules are: long, late"):
+                ask(message)
+        with pytest.raises(BadRequest, match="and the states: observed, proposed"):
+            ask(Interventions("lang"))
+    with open_gate() as seen:
+        assert seen.gate.control.ask(Rules("*")) == ()
+        with pytest.raises(BadRequest, match="the rules are: there are none"):
+            seen.gate.control.ask(Rules("lang"))
 
 
 def test_a_directory_of_models_that_cannot_be_used_opens_no_gate(tmp_path: Path) -> None:

@@ -334,6 +334,15 @@ def test_what_rules_did_is_listed_explained_and_undone(seer: tuple[Foreseeing, P
     assert {one["state"] for one in ask("interventions") if one["verb"] == "pause"} == {"undone", "refused"}
 
 
+def test_a_rule_that_does_not_exist_is_an_error(seer: tuple[Foreseeing, Path]) -> None:
+    """Exit code 2, as of `rules mode`; nothing is printed but the rules that there are."""
+    for words in (("rules", "stick"), ("interventions", "stick")):
+        found = CliRunner().invoke(main, (*words, "-g", "seer"))
+
+        assert (found.exit_code, found.stdout) == (2, "")
+        assert found.stderr.startswith("Error: there is no rule 'stick'; the rules are: stuck")
+
+
 def test_what_rules_did_is_in_history_and_in_traces(seer: tuple[Foreseeing, Path], until: Until) -> None:
     """Each as an event with a line that says it; in a trace, an instant."""
     seen, directory = seer
