@@ -21,6 +21,7 @@ from tokengate.cli import main
 pytestmark = pytest.mark.usefixtures("programs")
 
 SUPPORT = Path(tallies.__file__).parent
+MISSING = "Error: this gate runs without Tally, which 'tallies' needs; open it with plugins=[Tally()]\n"
 
 
 @token
@@ -102,7 +103,7 @@ def test_a_gate_without_the_plugin_says_which_one_it_needs() -> None:
         result = run("tallies", "-g", "bare")
 
     assert result.exit_code == 1
-    assert result.stderr == "Error: this gate has no 'tallies'; open it with plugins=[Tally()]\n"
+    assert result.stderr == MISSING
 
 
 @pytest.mark.parametrize("where", ["tallies", str(SUPPORT / "tallies.py")])
@@ -111,7 +112,7 @@ def test_the_environment_names_the_modules_of_plugins(where: str) -> None:
     with Gate("bare"):
         done = programs.run("-m", "tokengate", "tallies", "-g", "bare", env=_environment(where))
 
-    assert done.stderr == "Error: this gate has no 'tallies'; open it with plugins=[Tally()]\n"
+    assert done.stderr == MISSING
 
 
 def test_a_gate_whose_process_does_not_know_the_verb_gives_the_same_error() -> None:
@@ -122,7 +123,7 @@ def test_a_gate_whose_process_does_not_know_the_verb_gives_the_same_error() -> N
         result = run("tallies", "-g", "stranger")
         gate.communicate("\n")
 
-    assert result.stderr == "Error: this gate has no 'tallies'; open it with plugins=[Tally()]\n"
+    assert result.stderr == MISSING
 
 
 def test_a_module_that_cannot_be_imported_is_an_error_of_these_commands_only(monkeypatch: pytest.MonkeyPatch) -> None:

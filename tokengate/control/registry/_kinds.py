@@ -139,8 +139,10 @@ def answers_of(rooms: Iterable[object], plugins: Iterable[Plugin]) -> dict[type[
 def unanswered(message: type[Message[Any]]) -> UnknownVerb:
     """Return the error of a gate that does not have the plugin which answers a verb."""
     kind = kind_of(message)
-    remedy = f"; open it with plugins=[{kind.plugin}]" if kind else ""
-    return UnknownVerb(f"this gate has no '{verb_of(message)}'{remedy}")
+    if kind is None or not kind.plugin:
+        return UnknownVerb(f"this gate has no '{verb_of(message)}'")
+    plugin, what = kind.plugin.partition("(")[0], kind.rows.command or kind.plural
+    return UnknownVerb(f"this gate runs without {plugin}, which '{what}' needs; open it with plugins=[{kind.plugin}]")
 
 
 class Asking(Protocol):

@@ -127,12 +127,14 @@ def test_the_console_has_the_verbs() -> None:
 
 
 def test_a_gate_without_the_plugin_names_it() -> None:
-    """As with all verbs of plugins."""
+    """As with all verbs of plugins, by the name of the command."""
     with Gate("ruled"):
-        found = [run(*words) for words in (("rules",), ("interventions", "show", "1"), ("calibration",))]
+        found = {words[0]: run(*words) for words in (("rules",), ("interventions", "show", "1"), ("calibration",))}
 
-    assert {one.exit_code for one in found} == {1}
-    assert all("open it with plugins=[Predict()]" in one.stderr for one in found)
+    for name, one in found.items():
+        assert (one.exit_code, one.stderr) == (
+            1, f"Error: this gate runs without Predict, which '{name}' needs; open it with plugins=[Predict()]\n",
+        )  # fmt: skip
 
 
 def test_check_reads_rules(tmp_path: Path) -> None:

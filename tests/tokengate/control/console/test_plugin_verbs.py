@@ -59,7 +59,9 @@ def test_a_gate_without_the_plugin_says_which_one_it_needs(capsys: pytest.Captur
         session.close()
 
     assert not done
-    assert capsys.readouterr().err == "UnknownVerb: this gate has no 'tallies'; open it with plugins=[Tally()]\n"
+    assert capsys.readouterr().err == (
+        "UnknownVerb: this gate runs without Tally, which 'tallies' needs; open it with plugins=[Tally()]\n"
+    )
 
 
 @pytest.mark.parametrize(

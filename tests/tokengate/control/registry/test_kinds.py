@@ -20,7 +20,7 @@ from tokengate.control.registry._kinds import answers_of, kinds
 from tokengate.control.registry._verbs import unchecked_in
 from tokengate.errors import BadRequest, StartFailed, UnknownVerb
 
-MISSING = "this gate has no 'tallies'; open it with plugins=[Tally()]"
+MISSING = "this gate runs without Tally, which 'tallies' needs; open it with plugins=[Tally()]"
 
 
 @token
