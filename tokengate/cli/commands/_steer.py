@@ -126,12 +126,18 @@ def _with_words(
 
 
 def _named_words(words: Sequence[str], names: Collection[str]) -> tuple[list[str], dict[str, Any]]:
-    """Return the targets among words, and the arguments `NAME=VALUE` with these names after them."""
+    """Return the targets among words, and the arguments `NAME=VALUE` with these names after them.
+
+    Raises:
+        UsageProblem: one of these is given twice.
+    """
     targets, found = list(words), dict[str, Any]()
     while len(targets) > 1:
         name, equals, value = targets[-1].partition("=")
-        if not equals or name not in names or name in found:
+        if not equals or name not in names:
             break
+        if name in found:
+            raise UsageProblem(f"{name} is given twice, {name}={value} and {name}={found[name]}; give it once")
         found[name] = value
         targets.pop()
     return targets, found
