@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import click
 
-from tokengate.cli._errors import UsageProblem
+from tokengate.cli._errors import Failure, UsageProblem
+from tokengate.control.inspection._selector import doubts
 from tokengate.control.messages._targets import id_of, number_in
 
 SELECTORS = """\b
@@ -75,6 +76,12 @@ def target_of(targets: Sequence[str]) -> str | tuple[int, ...]:
             "give ids only, or join terms with commas and quote them"
         )
     return selectors[0]
+
+
+def nothing_matches(selector: str) -> Failure:
+    """Return the failure of a command whose selector matches no token; it says what may be a slip in that."""
+    told = "; ".join([f"nothing matches '{selector}'", *doubts(selector)])
+    return Failure(f"{told}; 'tokengate ps' lists the live tokens")
 
 
 def joined(*selectors: str) -> str:

@@ -16,6 +16,7 @@ from rich.console import Console
 from tokengate.cli._connection import Connection, connected
 from tokengate.cli._errors import Failure
 from tokengate.cli._listing import Listing
+from tokengate.control.inspection._selector import RECORD_FIELDS, doubts
 from tokengate.control.messages import Event
 from tokengate.control.stream._events import json_of
 from tokengate.control.stream._record import LOST
@@ -91,7 +92,8 @@ def list_(
     if len(found) >= limit:
         click.echo(f"These are the newest {limit:,}; for older ones use --until, or a larger --limit.", err=True)
     if all(one.kind == LOST for one in found):
-        raise Failure("history has no such record; try a longer --since, or another SELECTOR")
+        what = "; ".join(["history has no such record", *doubts(selector, RECORD_FIELDS)])
+        raise Failure(f"{what}; try a longer --since, or another SELECTOR")
 
 
 @history.command()

@@ -11,7 +11,7 @@ from tokengate.cli._connection import Connection, connected
 from tokengate.cli._derive import command_of, show_answer
 from tokengate.cli._errors import Failure, one_line_errors
 from tokengate.cli._parameters import SECONDS
-from tokengate.cli._token_targets import SELECTORS, joined, token_id, token_or_actor
+from tokengate.cli._token_targets import SELECTORS, joined, nothing_matches, token_id, token_or_actor
 from tokengate.cli.commands._follow import every_option, watch_answer
 from tokengate.control.messages import (
     COLUMNS,
@@ -103,7 +103,7 @@ def ps(
     page: TokenPage = connection.ask(question)
     connection.show(page)
     if chosen and not page.matching:
-        raise Failure(f"nothing matches '{chosen}'; 'tokengate ps' lists all live tokens")
+        raise nothing_matches(chosen)
 
 
 @click.command()

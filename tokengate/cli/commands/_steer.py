@@ -14,7 +14,7 @@ from tokengate.cli._connection import Connection, connected
 from tokengate.cli._derive import command_of, help_text, parameters_of, show_answer
 from tokengate.cli._errors import Failure, UsageProblem
 from tokengate.cli._parameters import AtOnce, Number, Rate
-from tokengate.cli._token_targets import SELECTOR_HELP, TARGET_HELP, target_of
+from tokengate.cli._token_targets import SELECTOR_HELP, TARGET_HELP, nothing_matches, target_of
 from tokengate.control.messages import (
     ENVELOPE,
     Change,
@@ -57,7 +57,7 @@ def _steer(connection: Connection, verb: OnTokens) -> None:
     if outcomes or connection.output == "json":
         connection.show(outcomes)
     if not outcomes:
-        raise Failure(f"nothing matches '{verb.select}'; 'tokengate ps' lists the live tokens")
+        raise nothing_matches(str(verb.select))
     if proposal is not None:
         raise waits(proposal)
     check_done(outcomes)

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -48,6 +48,7 @@ _Fits: TypeAlias = Callable[[Any], bool]
 
 MAX_LENGTH: Final = 4_096  # characters
 MAX_TERMS: Final = 32  # bounds the time for one token
+_NEARLY: Final = 0.75  # how alike names are that may be taken for one another, 0 to 1
 
 
 def held_of(token: Token[Any]) -> str:
@@ -269,6 +270,7 @@ class Term:
     value: str
     is_tag: bool
     test: Test = attrs.field(eq=False, repr=False)
+    is_bare: bool = attrs.field(eq=False, repr=False)  # written without `tag.`
 
     @property
     def is_exact(self) -> bool:
@@ -382,6 +384,31 @@ def parse_for(predictor: object | None, text: str, fields: Collection[str] | Fie
     return selector
 
 
+def doubts(text: str, fields: Fields | None = None) -> list[str]:
+    """Return what may be a slip in a selector, each with the remedy: tags whose names are nearly those of fields.
+
+    Args:
+        text: the selector; one that cannot be parsed has none.
+        fields: what it is about; None: tokens.
+    """
+    try:
+        tags = [part for part in parse(text, fields).parts if part.is_tag and part.is_bare]
+    except BadSelector:
+        return []
+    return [
+        f"'{part.name}' is taken for a tag; write {near} if that field is meant, or tag.{part.name}"
+        for part in tags
+        if (near := nearly(part.name, (fields or _TOKENS).read))
+    ]
+
+
+def nearly(name: str, known: Iterable[str]) -> str:
+    """Return the one of some names that is nearly the same as a name; empty if none is."""
+    from difflib import get_close_matches  # here: it is for what is wrong
+
+    return next(iter(get_close_matches(name.lower(), list(known), 1, _NEARLY)), "")
+
+
 class _Parser:
     """Reads the text of a selector once, from left to right."""
 
@@ -414,12 +441,12 @@ class _Parser:
     def _term(self) -> tuple[str, Term]:
         start = self._skip(0)
         name = self._expect(_NAME, "a field or a tag was expected", f"fields are {', '.join(self._known.read)}")
-        is_tag = name.startswith("tag.") and len(name) > len("tag.")
-        if is_tag:
+        is_bare = name == "tag." or not name.startswith("tag.")
+        if not is_bare:
             name = _unquoted(name.removeprefix("tag."))
         elif name in self._known.instead:
             raise self._bad(start, f"'{name}' is of live tokens only", f"use {self._known.instead[name]}")
-        is_tag = is_tag or name not in self._known.read
+        is_tag = not is_bare or name not in self._known.read
         if self._fields is not None and (is_tag or name not in self._fields):
             raise self._bad(start, f"'{name}' is not possible here", f"use {', '.join(self._fields)}")
         remedy = "use =, !=, >, >=, < or <="
@@ -436,7 +463,8 @@ class _Parser:
             test = _test(self._known, name, op, value, is_tag)
         except _Wrong as error:
             raise self._bad(value_at if error.value else start, error.what, error.remedy) from None
-        return f"{_written_name(name, is_tag, self._known)}{op}{_written(value)}", Term(name, op, value, is_tag, test)
+        term = Term(name, op, value, is_tag, test, is_bare)
+        return f"{_written_name(name, is_tag, self._known)}{op}{_written(value)}", term
 
     def _expect(self, pattern: re.Pattern[str], what: str, remedy: str) -> str:
         """Read the text that matches a pattern, and the spaces after it."""
@@ -494,7 +522,7 @@ def _written_name(name: str, is_tag: bool, known: Fields) -> str:
 def _test(known: Fields, name: str, op: str, value: str, is_tag: bool) -> Test:
     """Return the test of a term; a value that the token does not have is only unequal."""
     read: _Read = (lambda token, _now: _tag_of(token, name)) if is_tag else known.read[name]
-    fits = _fits_tag(name, op, value) if is_tag else _fits_field(known, name, op, value)
+    fits = _fits_tag(known, name, op, value) if is_tag else _fits_field(known, name, op, value)
     if name in known.many:
         each = known.read[name]
         return lambda item, now: any(map(fits, each(item, now))) is (op != "!=")
@@ -510,12 +538,13 @@ def _test_of_record(part: Term) -> Test:
     return lambda _record, _now: has
 
 
-def _fits_tag(name: str, op: str, value: str) -> _Fits:
+def _fits_tag(known: Fields, name: str, op: str, value: str) -> _Fits:
     if op in _ORDERS:
-        numbers = ", ".join((*_NUMBERS, *_SECONDS, *_SIZES, *_SHARES))
+        ordered = (*known.numbers, *known.seconds, *known.sizes, *known.shares)
+        near = nearly(name, ordered)
         raise _Wrong(
             f"'{name}' is a tag, and tags are text, so '{op}' is not possible",
-            f"use = or !=; '{op}' is for {numbers}",
+            f"write {near} if that field is meant" if near else f"use = or !=; '{op}' is for {', '.join(ordered)}",
         )
     return _matcher(value)
 

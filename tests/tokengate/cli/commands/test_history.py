@@ -84,6 +84,7 @@ def test_errors_say_what_to_do(tmp_path: Path, made: list[int]) -> None:
     assert "history knows no token 999" in run("history", "show", "999", *there).stderr
     assert "has no history; name the directory" in run("history", "--dir", str(tmp_path / "empty")).stderr
     assert run("history", "state=expired", *there).exit_code == 1
+    assert "'reson' is taken for a tag; write reason if that field is meant" in run("history", "reson=x", *there).stderr
     unknown = run("operations", "nosuch", *there)
     assert (unknown.exit_code, "no operation matches 'nosuch'" in unknown.stderr) == (1, True)
     assert "open it with plugins=[History(directory)]" in missing

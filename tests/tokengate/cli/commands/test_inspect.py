@@ -88,7 +88,7 @@ def test_a_selector_that_matches_nothing_is_an_error(monkeypatch: pytest.MonkeyP
     _, empty = run(monkeypatch, ["ps"], {Tokens: NONE})
 
     assert (result.exit_code, empty.exit_code) == (1, 0)
-    assert result.stderr == "Error: nothing matches 'tenant=acme'; 'tokengate ps' lists all live tokens\n"
+    assert result.stderr == "Error: nothing matches 'tenant=acme'; 'tokengate ps' lists the live tokens\n"
 
 
 @pytest.mark.parametrize("options", [["-o", "json"], ["--json"]])

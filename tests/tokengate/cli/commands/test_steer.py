@@ -178,6 +178,16 @@ def test_a_selector_that_matches_nothing_is_an_error(monkeypatch: pytest.MonkeyP
     assert result.stdout == ("[]\n" if "--json" in options else "")
 
 
+def test_what_may_be_a_slip_in_a_selector_that_matches_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag with nearly the name of a field."""
+    _, result = run(monkeypatch, ["kill", "operaton=resize"], {Terminate: ()})
+
+    assert result.stderr == (
+        "Error: nothing matches 'operaton=resize'; 'operaton' is taken for a tag; write operation if that field is "
+        "meant, or tag.operaton; 'tokengate ps' lists the live tokens\n"
+    )
+
+
 def test_json_has_an_object_for_each_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the vocabulary has them."""
     _, result = run(monkeypatch, ["pause", "7", "--json"], {Pause: DONE})

@@ -19,7 +19,7 @@ from actors import ActorSystem, Token, TokenState
 from actors.lowlevel import NO_TAGS, OperationPlace
 from tokengate.control._exceptions import BadSelector
 from tokengate.control.inspection import _selector
-from tokengate.control.inspection._selector import FIELDS, MAX_LENGTH, MAX_TERMS, RECORD_FIELDS, parse
+from tokengate.control.inspection._selector import FIELDS, MAX_LENGTH, MAX_TERMS, RECORD_FIELDS, doubts, parse
 
 NOW = 1_000.0
 
@@ -276,7 +276,9 @@ def test_a_selector_has_one_normal_form(text: str, normal: str) -> None:
         ("'tenant'=acme", "a field or a tag was expected at", "fields are"),
         ("*,state=running", "a comparison was expected after '*' at ',state=running'", "use ="),
         ("operation>a", "'operation' is text, so '>' is not possible at 'operation>a'", "use = or !="),
-        ("agee>30", "'agee' is a tag, and tags are text", "is for id, priority, parent, attempt, steps, age, running"),
+        ("size>30", "'size' is a tag, and tags are text", "is for id, priority, parent, attempt, steps, age, running"),
+        ("agee>30", "'agee' is a tag, and tags are text, so '>' is not possible at 'agee>30'", "write age if that"),
+        ("Overun<=2", "'Overun' is a tag", "write overrun if that field is meant"),
         ("id=one", "'id' is a whole number, not 'one' at 'one', character 4", "digits"),
         ("id>*", "'id>*' is not possible", "use = or !="),
         ("priority=1.5", "'priority' is a whole number", "digits"),
@@ -295,6 +297,22 @@ def test_a_selector_that_cannot_be_read_is_refused_at_the_part(text: str, part: 
         parse(text)
 
     assert remedy in str(caught.value)
+
+
+def test_a_tag_whose_name_is_nearly_that_of_a_field_may_be_a_slip() -> None:
+    """It is a tag all the same; `tag.` says that it is meant, and other names are no slips."""
+    token = make_token(tags={"operaton": "resize", "tenant": "acme"})
+
+    assert fits("operaton=resize,tenant=acme", token)
+    assert doubts("operaton=resize,tenant=acme") == [
+        "'operaton' is taken for a tag; write operation if that field is meant, or tag.operaton"
+    ]
+    assert fits("tag.operaton=resize", token)
+    for text in ("tag.operaton=resize", "tenant=acme,tag.state=x,age>5s", "*", "operaton>"):
+        assert doubts(text) == []
+    assert doubts("reson=x", RECORD_FIELDS) == [
+        "'reson' is taken for a tag; write reason if that field is meant, or tag.reson"
+    ]
 
 
 @pytest.mark.parametrize(
