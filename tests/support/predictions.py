@@ -22,6 +22,7 @@ from tokengate.predict._intervention import Intervention
 from tokengate.predict._outlook import Outlook, Spread
 from tokengate.predict._residuals import Residuals
 from tokengate.predict._sample import Attempt
+from tokengate.predict._table import Table
 
 SPREAD: Residuals = (tuple(math.log(0.1 + number / 50) for number in range(100)), None)
 """Residuals of values between a tenth and twice of what is expected."""
@@ -42,6 +43,7 @@ class FixedModels:
         learned: what they were to learn.
         hang: is called each time something is to be learned.
         own: operations for which an estimator of the user answers.
+        operations: those of which something was learned.
     """
 
     def __init__(self) -> None:
@@ -52,6 +54,7 @@ class FixedModels:
         self.learned: list[Attempt] = []
         self.hang: Callable[[], object] = lambda: None
         self.own: set[str] = set()
+        self.operations: Table[str, None] = Table(1_000, lambda _name: None)
 
     def __call__(self, *_args: object, **_options: object) -> FixedModels:
         """Return itself, in the place of a new `Models`."""

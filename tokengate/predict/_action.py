@@ -14,6 +14,7 @@ from tokengate.control import messages as m
 from tokengate.control._units import bytes_in, seconds_in
 from tokengate.control.inspection._policies import breaker_rows
 from tokengate.control.inspection._processes import limits_of
+from tokengate.control.inspection._selector import nearly
 from tokengate.control.messages import Change
 from tokengate.policy._selected import OPERATOR
 
@@ -119,6 +120,12 @@ class Action:
         return {} if read is None else read(token)
 
     @property
+    def to(self) -> str | None:
+        """The name of the actor to which it sends tokens; None: it sends them to none."""
+        to = self.args.get("actor", self.args.get("to"))
+        return None if to in AFFINITIES else to
+
+    @property
     def intended(self) -> Values:
         """The values that it sets, of the verbs whose effect on a durable token outlives the process."""
         if self.verb == "renice":
@@ -175,6 +182,13 @@ def action_of(text: object) -> Action:
     verb, given = words[0], words[1:]
     args = _READ[verb](verb, given)
     return Action(verb, " ".join(words), args)
+
+
+def doubts(text: str) -> list[str]:
+    """Return what may be a slip in a verb that can be read, with the remedy: an actor named nearly like an affinity."""
+    to = action_of(text).to
+    near = "" if to is None else nearly(to, AFFINITIES)
+    return [f"'{to}' is taken for an actor; write {near} if that affinity is meant"] if near else []
 
 
 def _named(verb: str, given: list[str], **readers: Callable[[str], Any]) -> dict[str, Any]:
@@ -250,11 +264,22 @@ def _read_reroute(_verb: str, given: list[str]) -> Values:
 
 
 def _place(to: str) -> dict[str, Any]:
-    return {"affinity": to} if to in AFFINITIES else {"actor": to}
+    return {"affinity" if to in AFFINITIES else "actor": _path(to)}
+
+
+def _path(to: str) -> str:
+    if not is_path(to):
+        raise ValueError(f"'{to}' is no place; write one of {', '.join(AFFINITIES)}, or the path of an actor")
+    return to
+
+
+def is_path(text: str) -> bool:
+    """Tell whether a place can have this path, or these last parts of it."""
+    return all(text.removeprefix("/").split("/"))
 
 
 def _read_preempt(verb: str, given: list[str]) -> Values:
-    return _named(verb, given, to=str, memory=bytes_in)
+    return _named(verb, given, to=_path, memory=bytes_in)
 
 
 def _read_estimate(verb: str, given: list[str]) -> Values:

@@ -39,7 +39,7 @@ class RuleRow:
         do: what it does.
         mode: as its file or the code says.
         in_force: its mode now, which operators, the cap for all and lost trust change.
-        why: why that is another one; empty if it is the same.
+        why: why that is another one, or what it names that the gate does not have yet; empty if neither is so.
         meant: tokens that match now.
         left: targets that its budget is enough for in this minute; None: it has no budget.
         active: interventions of it that are in force.

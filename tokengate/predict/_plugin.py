@@ -179,7 +179,7 @@ class Predict(Plugin):
     def answers(self, gate: Any, /) -> PredictVerbs:
         """Return what answers the verbs about rules, interventions and calibration."""
         freeze = gate._authority.freeze
-        return PredictVerbs(self._open, self._models, gate._system.clock, self._keep_trust, lambda: freeze.holds)
+        return PredictVerbs(self._open, self._models, gate._system, self._keep_trust, lambda: freeze.holds)
 
     def health(self, _gate: Any, /) -> Iterable[HealthPart]:
         """Return whether predictions are made, and rules are looked at."""

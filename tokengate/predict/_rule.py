@@ -12,7 +12,7 @@ from actors import TokenGateError
 from tokengate._exceptions import BadPolicy
 from tokengate.control._units import seconds_in
 from tokengate.control.inspection._selector import Selector, Term, parse, quoted
-from tokengate.predict._action import FREE, Action, action_of
+from tokengate.predict._action import FREE, Action, action_of, is_path
 
 Mode: TypeAlias = Literal["observe", "propose", "act"]
 
@@ -66,6 +66,8 @@ class Budget:
         found = _BUDGET.fullmatch(text) if isinstance(text, str) else None
         if found is None or float(found[3] or 0) > 100:
             raise BadPolicy(owner, "budget", text, "write targets and a share, such as '5/min, 10%'")
+        if not float(found[1]):
+            raise BadPolicy(owner, "budget", text, "0 allows nothing; write at least 1/h, or use mode observe")
         return cls(float(found[1]) * _PER[found[2]], float(found[3]) / 100 if found[3] else default)
 
     def most(self, running: int) -> int:
@@ -161,6 +163,10 @@ class Rule:
         verb, parts = self.action.verb, [part for part in self.selector.parts if not part.is_tag]
         put("uses", frozenset(TARGETS[part.name] for part in parts if part.name in TARGETS))
         put("operation", next((part.value for part in parts if part.name == "operation" and part.is_exact), None))
+        for part in parts:
+            if part.name in ("operation", "actor") and part.is_exact and not is_path(part.value):
+                remedy = f"no {part.name} can be called '{part.value}': no part of a name is empty"
+                raise wrong("select", self.select, remedy)
         known = all(part.name in _KNOWN_AT_SUBMIT for part in parts)
         put("terms", _terms(self.selector))
         put("at_submit", known and not self.for_ and verb in FREE)

@@ -8,8 +8,11 @@ from typing import Any, Final, get_args
 
 import trio
 
+from actors import ActorSystem, UnknownActor
 from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Refused
+from tokengate.control._safe_text import plain
+from tokengate.control.inspection._selector import nearly
 from tokengate.predict._action import FREE
 from tokengate.predict._engine import Engine
 from tokengate.predict._intervention import Intervention, RuleState, State
@@ -26,6 +29,7 @@ from tokengate.predict._kinds import (
 )
 from tokengate.predict._models import Models
 from tokengate.predict._outcomes import CalibrationRow
+from tokengate.predict._rule import Rule
 
 _ALL: Final = ("", "*")  # what stands for all in the place of a name
 _STATES: Final[tuple[str, ...]] = get_args(State)
@@ -37,7 +41,7 @@ class PredictVerbs:
     Args:
         engine: acts by the rules.
         models: what was learned.
-        clock: of the gate.
+        system: of the gate.
         keep: called with a rule whose trust was restored.
         is_frozen: tells whether what rules ask for is refused.
     """
@@ -46,13 +50,13 @@ class PredictVerbs:
         self,
         engine: Engine,
         models: Models,
-        clock: Callable[[], float],
+        system: ActorSystem,
         keep: Callable[[RuleState], Any],
         is_frozen: Callable[[], bool],
     ) -> None:
         self._engine = engine
         self._models = models
-        self._clock = clock
+        self._system = system
         self._keep = keep
         self._is_frozen = is_frozen
 
@@ -104,7 +108,7 @@ class PredictVerbs:
             rule.action.text,
             rule.mode,
             one.in_force(engine.cap),
-            one.why(engine.cap, frozen=self._is_frozen()),
+            one.why(engine.cap, frozen=self._is_frozen()) or self._missing(rule),
             max(one.meant, one.counting),
             self._left(one),
             sum(act.rule == rule.name for act in engine.active),
@@ -117,8 +121,23 @@ class PredictVerbs:
             str(one.groups["hold back"]),
         )
 
+    def _missing(self, rule: Rule) -> str:
+        """Return what a rule names that the gate does not have yet, which may be a slip; empty if it has all."""
+        name, to, known = rule.operation, rule.action.to, self._models.operations
+        if name is not None and name not in known:
+            live = [plain(token.operation) for token in list(self._system.live.values())]
+            if name not in live:
+                near = nearly(name, (*live, *(each for each, _ in known.rows())))
+                return f"no call of '{name}' was seen yet" + (f", and some of '{near}'" if near else "")
+        if to is not None:
+            try:
+                self._system.find(to)
+            except UnknownActor as error:
+                return str(error)
+        return ""
+
     def _left(self, one: RuleState) -> float | None:
-        return None if one.rule.action.verb in FREE else max(0.0, one.spent.left(self._clock()))
+        return None if one.rule.action.verb in FREE else max(0.0, one.spent.left(self._system.clock()))
 
     async def interventions(self, message: Interventions) -> tuple[InterventionRow, ...]:
         _check_sight("interventions")
@@ -146,7 +165,7 @@ class PredictVerbs:
             "" if one is None else str(one.groups["act"]),
             "" if one is None else str(one.groups["hold back"]),
             None if one is None else self._left(one),
-            None if free else max(0.0, self._engine.spent.left(self._clock())),
+            None if free else max(0.0, self._engine.spent.left(self._system.clock())),
         )
 
     async def undo_intervention(self, message: UndoIntervention) -> InterventionRow:
@@ -175,7 +194,7 @@ class PredictVerbs:
         return made
 
     def _row_of(self, made: Intervention) -> InterventionRow:
-        left = made.ends - self._clock() if made.state == "active" and made.ends else None
+        left = made.ends - self._system.clock() if made.state == "active" and made.ends else None
         return InterventionRow(
             made.number, made.rule, made.verb, made.target.name, made.operation, made.uid, made.state, made.why,
             made.at, None if left is None else max(0.0, left), made.proposal or None,

@@ -361,13 +361,32 @@ def test_a_proposal_about_a_token_that_has_ended_waits_no_longer(open_gate: Open
 
 def test_a_rule_says_why_it_does_less_than_its_mode(open_gate: Open) -> None:
     """While rules are frozen, and where it may not end tokens by itself."""
-    with open_gate(rule("terminate"), rule(name="held", mode="observe")) as seen:
+    with open_gate(rule("terminate"), rule(name="held", mode="observe", select="overrun>2")) as seen:
         found = {row.name: row.why for row in seen.gate.control.ask(rules())}
         assert found == {"long": "it proposes: terminate by itself needs 'unattended = true'", "held": ""}
         seen.gate.control.freeze(reason="a drill")
         found = {row.name: row.why for row in seen.gate.control.ask(rules())}
 
         assert found == {"long": "interventions of rules are frozen; 'tokengate unfreeze' ends that", "held": ""}
+
+
+def test_a_rule_says_what_it_names_that_the_gate_does_not_have(open_gate: Open, opened: threading.Event) -> None:
+    """An operation of which no call is live or was learned, or an actor; each may be a slip."""
+    named = rule(name="named"), rule(name="other", select="operation=rendr"), rule(name="any", select="operation=r*")
+    moves = rule("reroute mailer", name="moves", select="*"), rule("reroute cpu", name="affinity", select="*")
+    with open_gate(*named, *moves, run={"render": 1.0}) as seen:
+        before = {row.name: row.why for row in seen.predict.rules()}
+        running(1, opened)
+        live = {row.name: row.why for row in seen.predict.rules()}
+    with open_gate(*named, *moves) as seen:
+        seen.models.operations["render"] = None
+        learned = {row.name: row.why for row in seen.predict.rules()}
+
+    assert before == {
+        "named": "no call of 'render' was seen yet", "other": "no call of 'rendr' was seen yet", "any": "",
+        "moves": "no actor or operation is called 'mailer' in 'seer'", "affinity": "",
+    }  # fmt: skip
+    assert live == learned == before | {"named": "", "other": "no call of 'rendr' was seen yet, and some of 'render'"}
 
 
 def test_a_proposal_is_about_what_still_matches(open_gate: Open, opened: threading.Event) -> None:

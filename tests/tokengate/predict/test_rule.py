@@ -29,15 +29,19 @@ BAD: dict[str, dict[str, Any]] = {
     "expires": {"expires": "25h"},
     "budget": {"budget": "many"},
     "unattended": {"unattended": True},
+    "budget of 0": {"budget": "0/min, 10%"},
+    "select of no actor": {"select": "actor=office//mailer"},
+    "select of no operation": {"select": "operation=''"},
 }
 
 
-@pytest.mark.parametrize("field", BAD)
-def test_a_bad_rule_is_an_error_that_names_the_field_and_the_remedy(field: str) -> None:
+@pytest.mark.parametrize("wrong", BAD)
+def test_a_bad_rule_is_an_error_that_names_the_field_and_the_remedy(wrong: str) -> None:
     """The rule is named, too, once its name can be read."""
     with pytest.raises(BadPolicy) as caught:
-        rule(**BAD[field])
+        rule(**BAD[wrong])
 
+    field = wrong.partition(" ")[0]
     assert caught.value.field == field
     assert caught.value.remedy
     assert field == "name" or "'long'" in str(caught.value)
@@ -52,7 +56,8 @@ BAD_VERBS = (
     "", "renice", "renice much", "renice 1 2", "retag", "retag speed", "estimate", "estimate run=soon",
     "estimate cpu=1", "limit", "limit memory=0x", "throttle", "throttle rate=0/s", "throttle rate=5/y",
     "throttle concurrency=0", "reroute", "reroute a b", "pause now", "breaker", "breaker close",
-    "preempt memory=much", "terminate mode=hard", "kill", "'",
+    "preempt memory=much", "terminate mode=hard", "kill", "'", "reroute office//mailer", "reroute ''", "reroute to=a/",
+    "preempt to=", "preempt to=/",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from tokengate._exceptions import BadConfig
-from tokengate.control.inspection._selector import parse
+from tokengate.control.inspection._selector import doubts, parse
 from tokengate.control.rendering._cells import plain
 
 
@@ -21,7 +21,8 @@ def check(file: Path, json_wanted: bool) -> None:
     """Check a tokengate.toml, and show what it says.
 
     Each value is printed with its line. If there are errors, all of them are printed instead, and the exit code is 2.
-    No gate is needed, and none is changed.
+    What may be a slip, such as a tag whose name is nearly that of a field, is a warning on stderr. No gate is needed,
+    and none is changed.
 
     \b
     tokengate check tokengate.toml
@@ -43,9 +44,13 @@ def check(file: Path, json_wanted: bool) -> None:
         if not json_wanted:
             click.echo("\n".join(str(plain(line)) for line in str(error).splitlines()), err=True)
         problems = [attrs.asdict(problem) for problem in error.problems]
+    warnings = [(line, field, value, text) for line, field, value in values for text in _doubts(field, value)]
     if json_wanted:
         rows = [{"line": line, "field": field, "value": value} for line, field, value in values]
-        answer = {"file": str(file), "ok": not problems, "values": rows, "problems": problems}
+        answer = {
+            "file": str(file), "ok": not problems, "values": rows, "problems": problems,
+            "warnings": [dict(zip(("line", "field", "value", "remedy"), one, strict=True)) for one in warnings],
+        }  # fmt: skip
         try:
             click.echo(msgspec.json.format(msgspec.json.encode(answer, enc_hook=str)))
         except OverflowError:  # an int of more than 64 bits
@@ -55,5 +60,15 @@ def check(file: Path, json_wanted: bool) -> None:
         for line, field, value in values:
             click.echo(f"{line:5}  {field:{width}}  {plain(value)}")
         click.echo(f"{file} has no errors")
+        for line, field, value, text in warnings:
+            click.echo(f"{file}:{line}: warning: {field} is {plain(repr(value))}; {plain(text)}", err=True)
     if problems:
         raise SystemExit(2)
+
+
+def _doubts(field: str, value: object) -> list[str]:
+    """Return what may be a slip in a value that is no error, each with the remedy."""
+    from tokengate.predict import _action  # here, as above
+
+    find = {"select": doubts, "do": _action.doubts}.get(field.rpartition(".")[2])
+    return find(value) if find is not None and isinstance(value, str) else []

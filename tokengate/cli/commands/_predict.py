@@ -75,8 +75,9 @@ rules = DerivedGroup(
     verbs={"list": "Rules", "mode": "SetModeOfRule"},
     help="""List the rules, or give one another mode.
 
-    MODE is that of the file or the code, IN FORCE is the one that counts now; WHY says why that is another one. MEANT
-    is the number of tokens that match now, LEFT what is left of the budget of this minute. -o wide shows more.
+    MODE is that of the file or the code, IN FORCE is the one that counts now; WHY says why that is another one, or what
+    a rule names that the gate does not have, which may be a slip. MEANT is the number of tokens that match now, LEFT
+    what is left of the budget of this minute. -o wide shows more.
 
     'tokengate rules' is short for 'tokengate rules list'. 'tokengate ps SELECTOR' lists the tokens that a rule means.
 

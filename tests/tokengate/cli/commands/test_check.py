@@ -70,6 +70,7 @@ def test_json_is_one_object(file: Path) -> None:
             {"line": 4, "field": "policy[0].retry.attempts", "value": 3},
         ],
         "problems": [],
+        "warnings": [],
     }
     assert (bad.exit_code, bad.stderr) == (2, "")
     assert msgspec.json.decode(bad.stdout) == {
@@ -79,6 +80,7 @@ def test_json_is_one_object(file: Path) -> None:
         "problems": [
             {"line": 4, "field": "policy[0].retry.attempts", "value": 0, "remedy": "use a whole number of at least 1"}
         ],
+        "warnings": [],
     }
 
 

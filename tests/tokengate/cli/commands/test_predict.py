@@ -150,6 +150,23 @@ def test_check_reads_rules(tmp_path: Path) -> None:
     assert f"{file}:3: rule[0].select is 'run.p50>soon'; " in bad.stderr
 
 
+def test_check_warns_of_what_may_be_a_slip_in_a_rule(tmp_path: Path) -> None:
+    """It is no error: tags and actors may have any name. `tag.` before a tag says that it is meant."""
+    file = tmp_path / "tokengate.toml"
+    file.write_text('[[rule]]\nname = "long"\nselect = "operaton=a,tag.stat=b"\ndo = "preempt to=proces"\n')
+    found = CliRunner().invoke(main, ("check", str(file)))
+    told = json.loads(CliRunner().invoke(main, ("check", str(file), "--json")).stdout)
+
+    assert (found.exit_code, found.stdout.splitlines()[-1]) == (0, f"{file} has no errors")
+    assert found.stderr.splitlines() == [
+        f"{file}:3: warning: rule[0].select is 'operaton=a,tag.stat=b'; 'operaton' is taken for a tag; write operation "
+        "if that field is meant, or tag.operaton",
+        f"{file}:4: warning: rule[0].do is 'preempt to=proces'; 'proces' is taken for an actor; write process if that "
+        "affinity is meant",
+    ]
+    assert [(one["line"], one["field"]) for one in told["warnings"]] == [(3, "rule[0].select"), (4, "rule[0].do")]
+
+
 # --- On history -------------------------------------------------------------------------------------------------------
 
 
