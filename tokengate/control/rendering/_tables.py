@@ -549,7 +549,7 @@ def _prediction(expected: PredictionRow) -> Iterable[tuple[str, object]]:
         ("memory", size(expected.memory_p50), size(expected.memory_p95)),
     ):
         if most != "-":
-            yield f"expected {what}", f"{half}; at most {most} for 95 of 100"
+            yield f"expected {what}", f"p50 {half}, p95 {most}"
     for what, probability in (("failure", expected.failing), ("lateness", expected.late)):
         if probability is not None:
             yield f"expected {what}", f"{probability:.1%}"

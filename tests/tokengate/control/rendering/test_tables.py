@@ -107,7 +107,7 @@ SHOWN: list[tuple[Any, list[str]]] = [
     (DESCRIPTION, ["tenant=acme", "'a b'", "policy timeout  30 s", "for 5.0s; 2.0s do not count"]),
     (DESCRIPTION, ["force: pause and kill need --force", "idempotent", "it does no harm to run it twice"]),
     (attrs.evolve(DESCRIPTION, guard="never"), ["never: no verb changes it"]),
-    (PREDICTED, ["expected run       30.1s; at most 1m02s for 95 of 100", "300.0 MB; at most 512.0 MB for 95 of 100"]),
+    (PREDICTED, ["expected run       p50 30.1s, p95 1m02s", "expected memory    p50 300.0 MB, p95 512.0 MB"]),
     (PREDICTED, ["expected failure   4.0%", "expected lateness  12.3%", "bytes x3.1, tenant=acme x1.2"]),
     (PREDICTED, ["line-7 from features, tags of 1,234 attempts; 94% of the latest", "bytes 123,456, depth 1.5"]),
     (
