@@ -44,6 +44,7 @@ class EvaluationRow:
         plain: the same of a quantile of all earlier attempts of the operation.
         drifts: how often values have changed all at once.
         estimator: what answers in the end.
+        losses: {estimator: its pinball loss at p50 over the latest 500, of logs}.
     """
 
     operation: str
@@ -57,6 +58,7 @@ class EvaluationRow:
     plain: float | None
     drifts: int = 0
     estimator: str = ""
+    losses: dict[str, float] = attrs.field(factory=dict, metadata={"wide": True})
 
 
 class _Score:
@@ -95,7 +97,7 @@ class _Score:
             operation, target, self.n, means(entries)[1], self.worst,
             tuple(means(part)[1] for part in thirds(entries) if part), math.exp(self.over / self.n),
             self.loss / self.n, self.plain / self.compared if self.compared else None,
-            told.drifts if told else 0, told.estimator if told else "",
+            told.drifts if told else 0, told.estimator if told else "", told.losses if told else {},
         )  # fmt: skip
 
 
@@ -109,7 +111,9 @@ class Evaluation:
 
     def __init__(self, tags: Sequence[str] = (), estimators: Sequence[Estimator] = ()) -> None:
         self._tags = tags
-        self._models = Models(tags, estimators, notice=lambda *_: None)
+        self._own = [type(one).__name__ for one in estimators]
+        self._off: dict[str, str] = {}  # {estimator that was switched off: why}
+        self._models = Models(tags, estimators, notice=self._note)
         self._scores: dict[tuple[str, Target], _Score] = {}
         self._values: dict[tuple[str, Target], Sketch] = {}
         self._lost: Counter[str] = Counter()
@@ -148,6 +152,26 @@ class Evaluation:
                 p50, p95 = max(spread.p50, _SMALLEST), max(spread.p95, _SMALLEST)
                 score.add(p50, p95, value, max(plain * unit, _SMALLEST) if plain else None, weight)
         known.add(value / unit, weight)
+
+    def _note(self, kind: str, _operation: str, details: Mapping[str, Any]) -> None:
+        if kind == "model.estimator_off":
+            self._off[str(details["estimator"])] = str(details["why"])
+
+    def verdicts(self, rows: Iterable[EvaluationRow]) -> Iterator[str]:
+        """Yield how estimators of one's own did beside those that are built in, a line for each row and estimator.
+
+        Args:
+            rows: see `rows`.
+        """
+        for name, why in self._off.items():
+            yield f"{name} was switched off: {why}"
+        for row in rows:
+            built_in = [(loss, name) for name, loss in row.losses.items() if name not in self._own]
+            for name in filter(row.losses.__contains__, self._own):
+                loss, (least, best) = row.losses[name], min(built_in)
+                than = "better than" if loss < least else "worse than" if loss > least else "no better than"
+                losses = f"a loss of {loss:.3g}, and {least:.3g}, over the latest 500"
+                yield f"{name} is {than} {best} for {row.target} of {row.operation}: {losses}"
 
     def rows(self) -> tuple[EvaluationRow, ...]:
         """Return how right predictions were: of all operations, and of each, those with most attempts first."""

@@ -69,6 +69,38 @@ def test_each_attempt_is_predicted_before_it_is_learned() -> None:
     assert after.loss == pytest.approx(0.3 * math.sqrt(2 / math.pi) / 2, rel=0.1)
 
 
+class Poor(Perfect):
+    """An estimator that is wrong by a factor."""
+
+    def predict(self, sample: Sample, /) -> float | None:
+        return sample.features["bytes"] * 1e-3
+
+
+class Broken(Perfect):
+    """An estimator with a bug."""
+
+    def predict(self, sample: Sample, /) -> float | None:
+        return sample.features["pages"]
+
+
+def test_each_estimator_of_ones_own_is_told_to_be_better_or_worse_with_both_losses() -> None:
+    """Than the best that is built in, over the latest 500; and why one was switched off."""
+    evaluation = Evaluation(estimators=[Perfect(), Poor(), Broken()])
+    evaluation.run(sized(200))
+    rows = evaluation.rows()
+    losses = next(row.losses for row in rows if (row.operation, row.target) == ("parse", "run"))
+    line = f"{losses['line']:.3g}, over the latest 500"
+
+    assert losses["line"] < losses["cells"]
+    assert [*evaluation.verdicts(rows)][:3] == [
+        "Broken was switched off: it raised KeyError: 'pages'",
+        f"Perfect is better than line for run of parse: a loss of {losses['Perfect']:.3g}, and {line}",
+        f"Poor is worse than line for run of parse: a loss of {losses['Poor']:.3g}, and {line}",
+    ]
+    assert losses["Perfect"] < losses["line"] < losses["Poor"]
+    assert [*Evaluation().verdicts(rows)] == []
+
+
 def test_rows_have_coverage_in_all_of_the_worst_500_and_by_thirds() -> None:
     """A row for each operation and target, and one for all operations."""
     found = Evaluation()

@@ -138,7 +138,8 @@ def evaluate(
     Each attempt is predicted, compared, and learned, in order of time, by what predicts live. COVERAGE is the share
     that stayed below its p95: 95 % is right; WORST is that of the worst 500 in a row, THIRDS those of the lowest, the
     middle and the highest third of the predicted values. OVER is p95 as a multiple of the value: less is better. LOSS
-    is the pinball loss at p50, of logs, PLAIN the same of one quantile for each operation: less is better.
+    is the pinball loss at p50, of logs, PLAIN the same of one quantile for each operation: less is better. Below the
+    table stands of each --estimator whether it is better than the best that is built in; the best one answers.
 
     \b
     tokengate predict evaluate
@@ -151,12 +152,16 @@ def evaluate(
     with _past(connection, directory, since) as events:
         found.run(events)
     rows, probabilities = found.rows(), found.probabilities()
+    verdicts = list(found.verdicts(rows))
     if not rows:
         raise Failure("no attempt of that time was predicted: an operation needs 30 records; try a longer --since")
     if connection.output == "json":
-        connection.show({"evaluation": rows, "probabilities": probabilities, "missing": found.lacks()})
+        told = {"evaluation": rows, "probabilities": probabilities, "verdicts": verdicts, "missing": found.lacks()}
+        connection.show(told)
         return
     connection.show(rows)
+    if verdicts:
+        click.echo("\n" + "\n".join(str(plain(line)) for line in verdicts))
     if probabilities:
         click.echo("\nprobabilities of failure and of lateness, the latest 500 of each operation")
         connection.show(probabilities)

@@ -210,7 +210,7 @@ def test_predictions_are_evaluated_on_the_files_of_a_gate(past: Path) -> None:
 
 
 def test_an_estimator_of_ones_own_is_evaluated(past: Path, tmp_path: Path) -> None:
-    """Its class, or one of it; what is none is refused."""
+    """Its class, or one of it; that it loses is said, and what is none is refused."""
     file = tmp_path / "mine.py"
     file.write_text(
         "class Mine:\n    target = 'run'\n    def learn(self, sample): pass\n    def predict(self, sample): return 9\n"
@@ -219,6 +219,8 @@ def test_an_estimator_of_ones_own_is_evaluated(past: Path, tmp_path: Path) -> No
     none = on(past, "evaluate", "--estimator", "json:dumps")
 
     assert found.exit_code == 0, found.output
+    assert "\nMine is worse than cells for run of parse: a loss of " in found.stdout
+    assert "worse than" not in on(past, "evaluate").stdout
     assert (none.exit_code, none.stderr) == (
         2, "Error: 'json:dumps' is no estimator; it needs target ('run' or 'memory'), learn and predict\n",
     )  # fmt: skip
