@@ -18,7 +18,8 @@ from tokengate.cli._errors import one_line_errors
 from tokengate.cli._gate_option import gate_option
 from tokengate.control._ports import Source
 from tokengate.control.messages import Message, Stream
-from tokengate.control.rendering._tables import UNBOUNDED, as_text, renderable
+from tokengate.control.rendering._cells import UNBOUNDED
+from tokengate.control.rendering._tables import as_text, renderable
 from tokengate.control.transport._client import ControlClient
 
 P = ParamSpec("P")

@@ -14,6 +14,7 @@ from tokengate.predict._outcomes import CalibrationRow
 _PLUGIN: Final = "Predict()"
 _SPARSE: Final = {"sparse": True}
 _WIDE: Final = {"wide": True}
+_SPARE: Final = {"spare": True}
 
 
 @attrs.frozen
@@ -53,7 +54,7 @@ class RuleRow:
     """
 
     name: str
-    select: str
+    select: str = attrs.field(metadata=_SPARE)
     do: str
     mode: str
     in_force: str
@@ -127,7 +128,7 @@ class InterventionRow:
     uid: str = attrs.field(metadata=_WIDE)
     state: str
     why: str = attrs.field(metadata=_SPARSE)
-    at: float
+    at: float = attrs.field(metadata=_SPARE)
     undone_in: float | None = attrs.field(default=None, metadata=_SPARSE)
     proposal: int | None = attrs.field(default=None, metadata=_SPARSE)
 

@@ -21,8 +21,9 @@ LICENSED: Final = 200
 _IN_ALL: Final = 0.03  # what coverage may be off, in all, in each third, and probabilities in each third
 _IN_THIRD: Final = 0.08
 _OF_PROBABILITY: Final = 0.05
-_SPARSE: Final = {"sparse": True}  # columns of tables that are there if a row has a value, and those of wide tables
+_SPARSE: Final = {"sparse": True}  # columns of tables that are there if a row has a value, those of wide tables,
 _WIDE: Final = {"wide": True}
+_SPARE: Final = {"sparse": True, "spare": True}  # and those that narrow terminals have no room for
 
 _predicted_of, _weight_of = itemgetter(0), itemgetter(2)
 
@@ -185,10 +186,10 @@ class CalibrationRow:
     n: int
     coverage: float | None
     thirds: tuple[float, ...]
-    predicted: tuple[float, ...] = attrs.field(metadata=_SPARSE)
+    predicted: tuple[float, ...] = attrs.field(metadata=_SPARE)
     calibrated: bool
     why: str = attrs.field(default="", metadata=_SPARSE)
-    estimator: str = attrs.field(default="", metadata=_SPARSE)
+    estimator: str = attrs.field(default="", metadata=_SPARE)
     losses: dict[str, float] = attrs.field(factory=dict, metadata=_WIDE)
     shares: dict[str, float] = attrs.field(factory=dict, metadata=_WIDE)
     cut_short: float = attrs.field(default=0.0, metadata=_WIDE)

@@ -24,6 +24,12 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 SHARES = ("coverage", "thirds", "predicted", "cut_short", "worst", "succeeded")
 """Fields of rows that are shares of 1, or several of them, and are shown in percent."""
 
+# Columns; wider than any line, so that nothing is cut.
+UNBOUNDED = 100_000
+
+# Characters of a text that must have room.
+_READABLE = 16
+
 # Ids of running tokens that a cell shows.
 _SOME = 3
 
@@ -67,6 +73,7 @@ class Column(Generic[Row]):
         right: whether it is aligned to the right, as numbers are.
         shrinks: whether it may be cut on a narrow terminal.
         wide: whether it is only shown in wide tables.
+        spare: whether it is left out where a `Fitted` table has no room.
     """
 
     title: str
@@ -75,6 +82,7 @@ class Column(Generic[Row]):
     right: bool = False
     shrinks: bool = False
     wide: bool = False
+    spare: bool = False
 
 
 class Tail:
@@ -108,6 +116,38 @@ def table_of(
             *(cell if isinstance(cell, Tail) else plain(cell, look) for cell, look in cells), style=style(row)
         )
     return table
+
+
+@attrs.frozen
+class Fitted(Generic[Row]):
+    """A table that leaves out spare columns, the last ones first, where texts would be cut to less than 16 characters.
+
+    Attributes:
+        columns: all that it may have.
+        rows: of the table.
+        wide: whether it has all columns.
+    """
+
+    columns: Sequence[Column[Row]]
+    rows: Sequence[Row]
+    wide: bool
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:  # rich's names
+        columns = list(self.columns)
+        spare = [column for column in columns if column.spare]
+        while _least(table := table_of(columns, self.rows, self.wide), console) > options.max_width and spare:
+            columns.remove(spare.pop())
+        yield table
+
+
+def _least(table: Table, console: Console) -> int:
+    """Return the width of a table whose texts are cut as far as they can still be read."""
+    for column in table.columns:
+        column.max_width = None if column.no_wrap else _READABLE
+    width = Measurement.get(console, console.options.update(width=UNBOUNDED), table).maximum
+    for column in table.columns:
+        column.max_width = None
+    return width
 
 
 def pairs_of(pairs: Iterable[tuple[str, object]]) -> Table:

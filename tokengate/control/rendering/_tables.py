@@ -56,7 +56,9 @@ from tokengate.control.messages import (
 )
 from tokengate.control.rendering._cells import (
     SHARES,
+    UNBOUNDED,
     Column,
+    Fitted,
     Tail,
     duration,
     factors_in_words,
@@ -77,9 +79,6 @@ from tokengate.control.rendering._cells import (
 from tokengate.control.steering._limits import in_words
 from tokengate.control.transport._discovery import FoundGate
 
-# Columns; wider than any line, so that nothing is cut.
-UNBOUNDED = 100_000
-
 _Many: TypeAlias = Callable[[Sequence[Any], bool], RenderableType]  # renders rows; whether with all columns
 
 # Fields of rows that are seconds, and are shown as a time.
@@ -89,6 +88,9 @@ _DURATIONS = (
 )  # fmt: skip
 
 _TIMES = ("due", "last", "until", "accepted", "ended", "at")
+
+# Fields that are names or single words, of which nothing is cut.
+_WHOLE = ("name", "state", "mode", "in_force")
 
 _ROUNDED = ("rate", "over", "loss", "plain")
 
@@ -767,13 +769,15 @@ def _many(row: type[Any]) -> _Many | None:
 def _derived(row: type[Any]) -> _Many:
     """Return what renders rows: a column for each field.
 
-    One that is marked `wide` is only in wide tables; one that is marked `sparse`, only there or if a row has a value.
+    One that is marked `wide` is only in wide tables; one that is marked `sparse`, only there or if a row has a value;
+    one that is marked `spare`, only there or if the terminal has room.
     """
     hints = get_type_hints(row)
 
     def render(rows: Sequence[Any], wide: bool) -> RenderableType:
         fields = [field for field in attrs.fields(row) if wide or _is_shown(field, rows)]
-        return table_of([_column(field.name, hints[field.name]) for field in fields], rows, wide)
+        spare = {field.name for field in fields if "spare" in field.metadata}
+        return Fitted([_column(field.name, hints[field.name], field.name in spare) for field in fields], rows, wide)
 
     return render
 
@@ -800,7 +804,7 @@ def _details(answer: Any) -> RenderableType:
     return pairs_of(pairs)
 
 
-def _column(field: str, hint: object) -> Column[Any]:
+def _column(field: str, hint: object, spare: bool = False) -> Column[Any]:
     def cell(row: object) -> object:
         value = getattr(row, field)
         if field in SHARES:
@@ -824,8 +828,9 @@ def _column(field: str, hint: object) -> Column[Any]:
         return number(value) if value is None or isinstance(value, int | float) else value
 
     numeric = bool({int, float} & {hint, *get_args(hint)})
+    shrinks = not numeric and hint is not bool and field not in _WHOLE
     style = (lambda row: style_of(str(row.state))) if field == "state" else lambda _row: ""
-    return Column(field.upper().replace("_", " "), cell, style, right=numeric, shrinks=not numeric and field != "name")
+    return Column(field.upper().replace("_", " "), cell, style, right=numeric, shrinks=shrinks, spare=spare)
 
 
 _MANY: dict[type[Any], _Many] = {

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 from predictions import Foreseeing, foreseeing
-from ruled import EXPLAINED, Predict
+from ruled import EXPLAINED, MADE, RULE, Predict
 
 from tokengate import Gate, token
 from tokengate.cli import main
+from tokengate.control.rendering._tables import as_text
 from tokengate.history import History
+from tokengate.predict._outcomes import CalibrationRow
 
 Until = Callable[[Callable[[], bool]], None]
 
@@ -67,6 +71,31 @@ def test_rules_show_the_mode_in_the_file_and_the_one_in_force_and_why_they_diffe
     assert short[1].split()[-3:] == ["4", "3", "1"]
     assert {"WAITS", "LASTS", "BUDGET", "COUNTS", "ACTED"} < set(long[0].split())
     assert "active=2,refused=1" in long[1]
+
+
+def test_80_columns_have_room_for_each_word_and_the_beginning_of_why() -> None:
+    """What can be spared is not there: the selector of a rule, the time of an intervention, an estimator."""
+    made = attrs.evolve(
+        MADE,
+        number=10**7,
+        state="held back",
+        target="billing/renderers/second",
+        why="5 of 100 are left alone",
+        proposal=12,
+    )
+    shares, why = (0.9, 0.9, 0.9), "in the highest third, 8.8% were expected and 2.5% seen"
+    row = CalibrationRow("index.documents", "failing", 1120, 0.9, shares, shares, calibrated=False, why=why)
+    rule = attrs.evolve(RULE, name="renders-of-big-scenes-24", mode="observe")
+    tables = [as_text((one,), 80).splitlines() for one in (rule, made, row)]
+
+    assert [re.split("  +", title.strip()) for title, _ in tables] == [
+        ["NAME", "DO", "MODE", "IN FORCE", "WHY", "MEANT", "LEFT", "ACTIVE"],
+        ["NUMBER", "RULE", "VERB", "TARGET", "STATE", "WHY", "UNDONE IN", "PROPOSAL"],
+        ["OPERATION", "TARGET", "N", "COVERAGE", "THIRDS", "CALIBRATED", "WHY"],
+    ]
+    assert all(len(line) <= 80 for table in tables for line in table)
+    for (_, line), words in zip(tables, ("observe  propose   ", "held back  5 ", "no          in"), strict=True):
+        assert words in line
 
 
 def test_a_rule_gets_another_mode_for_a_reason(predict: Predict) -> None:

@@ -426,6 +426,32 @@ def test_shares_are_percentages_and_a_wide_column_is_in_wide_tables_only() -> No
 
 
 @attrs.frozen
+class Repair:
+    """A row of words, texts and numbers, two of which can be spared."""
+
+    name: str
+    place: str = attrs.field(metadata={"spare": True})
+    what: str
+    state: str
+    done: bool
+    at: float = attrs.field(metadata={"spare": True})
+
+
+def test_spare_columns_are_left_out_where_texts_would_be_cut_short() -> None:
+    """The last of them first. A wide table has them, and so has one that is no terminal's; words are never cut."""
+    rows = tuple(Repair(f"roof-{n}", "north " * n, "the rain comes in " * n, "held back", False, 1e9) for n in (1, 9))
+    titles = {width: as_text(rows, width).splitlines()[0].split() for width in (None, 90, 60, 40)}
+    narrow = as_text(rows, 40).splitlines()
+
+    assert titles[None] == ["NAME", "PLACE", "WHAT", "STATE", "DONE", "AT"]
+    assert titles[90] == titles[None]
+    assert titles[60] == ["NAME", "PLACE", "WHAT", "STATE", "DONE"]
+    assert titles[40] == ["NAME", "WHAT", "STATE", "DONE"]
+    assert [line.split()[-3:] for line in narrow[1:]] == [["held", "back", "no"]] * 2
+    assert {len(line) <= 40 for line in narrow} == {True}
+
+
+@attrs.frozen
 class GuessDetails:
     """What is known of one of them."""
 
