@@ -232,8 +232,7 @@ class IoWorker(Runner):
         drain, mailbox, system = self._drain, self._place.mailbox, self._place.system
         clock = system.clock
         waiting = drain.waiting
-        steps, now, read = 0, clock(), reads.latest
-        deadline = now + drain.throughput_deadline
+        steps, deadline, read = 0, (now := clock()) + drain.throughput_deadline, reads.latest
         item = self.current or mailbox.take(self)
         while True:
             if item is None:
@@ -245,8 +244,7 @@ class IoWorker(Runner):
                     read = reads.latest
                 self.lot[self] = None
                 await self._park()
-                steps, now = 0, clock()
-                deadline = now + drain.throughput_deadline
+                steps, deadline = 0, (now := clock()) + drain.throughput_deadline
                 item = self.current or mailbox.take(self)
                 continue
             self.current = item
@@ -282,8 +280,7 @@ class IoWorker(Runner):
             if steps >= drain.throughput or now >= deadline:
                 mailbox.let_senders_in()
                 await self._pass_turn()
-                steps, now = 0, clock()
-                deadline = now + drain.throughput_deadline
+                steps, deadline = 0, (now := clock()) + drain.throughput_deadline
             item = mailbox.take(self)
 
     def _end(self) -> None:

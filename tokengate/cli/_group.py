@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tokengate.cli._errors import INTERRUPTED
 from tokengate.cli._output import failures_told
 
 
@@ -50,6 +51,12 @@ class Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with failures_told():
             return super().main(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # before the command itself handles it, as while its room is imported
+            raise SystemExit(INTERRUPTED) from None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
