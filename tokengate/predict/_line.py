@@ -51,7 +51,7 @@ class Line:
     Attributes:
         known: the line; it is replaced as a whole, so that any thread may read it.
         records: how many were learned from.
-        covariance: of the weights, in the variance of residuals.
+        covariance: of the weights, in the variance of residuals: its rows, each up to the diagonal.
         variance: of residuals.
     """
 
@@ -61,7 +61,7 @@ class Line:
     def __init__(self) -> None:
         self.known = Known()
         self.records = 0
-        self.covariance: list[list[float]] = [[_UNKNOWN]]
+        self.covariance = [_UNKNOWN]
         self.variance = 0.0
 
     def predict(self, point: Point) -> float | None:
@@ -84,14 +84,13 @@ class Line:
         if not point.names:
             return False
         known = self._extended(point, log)
-        inputs = _inputs(known, point)
-        covariance = self.covariance
-        leans = [sum(map(mul, row, inputs), 0.0) for row in covariance]
-        spread = _FORGETTING / weight + sum(map(mul, leans, inputs), 0.0)
+        inputs, covariance = _inputs(known, point), self.covariance
+        leans, variance = _leans(covariance, inputs)
+        spread = _FORGETTING / weight + variance
         if not 0.0 < spread < math.inf:  # roundings, or a file, have made it none of a covariance
-            covariance = [[_UNKNOWN * (row == column) for column in range(len(leans))] for row in range(len(leans))]
-            leans = [_UNKNOWN * value for value in inputs]
-            spread = _FORGETTING / weight + sum(map(mul, leans, inputs), 0.0)
+            covariance = [_UNKNOWN * (row == column) for row in range(len(leans)) for column in range(row + 1)]
+            leans, variance = _leans(covariance, inputs)
+            spread = _FORGETTING / weight + variance
         gain = 1.0 / spread
         error = log - sum(map(mul, known.weights, inputs), 0.0)
         if self.records >= FEW:
@@ -102,31 +101,29 @@ class Line:
         self.variance += (newest if newest > _SLOWEST else _SLOWEST) * (error * error - self.variance)
         self.variance = max(self.variance, _NARROWEST)
         newest = newest if newest > 1.0 - _FORGETTING else 1.0 - _FORGETTING
-        step, root = gain * error, math.sqrt(gain / _FORGETTING)
-        self.known = Known(
-            known.names,
-            known.origin,
-            tuple([old + lean * step for old, lean in zip(known.weights, leans)]),
-            tuple([mean + newest * (value - mean) for mean, value in zip(known.usual, inputs)]),
-        )
-        leans = [lean * root for lean in leans]  # of products of pairs, rounding leaves the covariance symmetric
-        self.covariance = [
-            [value * _GROWS - one * other for value, other in zip(row, leans)] for row, one in zip(covariance, leans)
-        ]
+        step, scale = gain * error, gain / _FORGETTING
+        weights, usual, changed, place = [], [], [], 0
+        for row, lean in enumerate(leans):
+            weights.append(known.weights[row] + lean * step)
+            mean = known.usual[row]
+            usual.append(mean + newest * (inputs[row] - mean))
+            scaled = lean * scale
+            for other in leans[: row + 1]:
+                changed.append(covariance[place] * _GROWS - scaled * other)
+                place += 1
+        self.known = Known(known.names, known.origin, tuple(weights), tuple(usual))
+        self.covariance = changed
         if self.records % _BOUNDED_EACH == 0:
             self._bound()
         return True
 
     def _bound(self) -> None:
         """Bound the covariance of features: that of one which never changes would grow without end."""
-        size = len(self.covariance)
-        trace = sum([self.covariance[place][place] for place in range(1, size)])
-        if trace > (most := _UNKNOWN * (size - 1)):
+        size = len(self.known.weights)
+        if (trace := sum(self.variances()[1:])) > (most := _UNKNOWN * (size - 1)):
             scales = [1.0, *[math.sqrt(most / trace)] * (size - 1)]
-            self.covariance = [
-                [value * (one * other) for value, other in zip(row, scales)]
-                for row, one in zip(self.covariance, scales)
-            ]
+            pairs = [scales[row] * scales[column] for row in range(size) for column in range(row + 1)]
+            self.covariance = list(map(mul, self.covariance, pairs))
 
     def _extended(self, point: Point, log: float) -> Known:
         """Return the line with those features of a record that it does not have yet."""
@@ -134,14 +131,41 @@ class Line:
         for name, value in zip(point.names, point.logs) if known.names != point.names else ():
             if name not in known.names and len(known.names) < MOST:
                 known = Known((*known.names, name), (*known.origin, value), (*known.weights, 0.0), (*known.usual, 0.0))
-                self.covariance = [*[[*row, 0.0] for row in self.covariance], [0.0] * len(known.names) + [_UNKNOWN]]
+                self.covariance = [*self.covariance, *[0.0] * len(known.names), _UNKNOWN]
         return known
 
     def widen(self, _operation: str) -> None:
         """Take what is known as uncertain: calls have changed."""
-        trace = sum([row[place] for place, row in enumerate(self.covariance)])
-        wider = min(_WIDENED, _UNKNOWN * len(self.covariance) / trace)
-        self.covariance = [[value * wider for value in row] for row in self.covariance]
+        variances = self.variances()
+        wider = min(_WIDENED, _UNKNOWN * len(variances) / sum(variances))
+        self.covariance = [value * wider for value in self.covariance]
+
+    def variances(self) -> list[float]:
+        """Return the diagonal of the covariance."""
+        return [self.covariance[triangle(row + 1) - 1] for row in range(len(self.known.weights))]
+
+
+def triangle(size: int) -> int:
+    """Return the number of values of a symmetric matrix up to its diagonal."""
+    return size * (size + 1) // 2
+
+
+def _leans(covariance: Sequence[float], inputs: Sequence[float]) -> tuple[list[float], float]:
+    """Return the product of a covariance and inputs, and that of inputs and this."""
+    leans: list[float] = []
+    variance, place = 0.0, 0
+    for value in inputs:
+        lean = 0.0
+        for row, other in enumerate(leans):
+            part = covariance[place]
+            place += 1
+            lean += part * inputs[row]
+            leans[row] = other + part * value
+        own = covariance[place] * value
+        place += 1
+        variance += value * (lean + lean + own)
+        leans.append(lean + own)
+    return leans, variance
 
 
 def _inputs(known: Known, point: Point) -> list[float]:

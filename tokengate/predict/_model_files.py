@@ -19,7 +19,7 @@ from msgspec import Meta
 from tokengate.predict._cells import Cell, Cells, Key
 from tokengate.predict._failures import CLASSES, Failures
 from tokengate.predict._line import MOST as FEATURES
-from tokengate.predict._line import Known, Line
+from tokengate.predict._line import Known, Line, triangle
 from tokengate.predict._models import Models, OperationModel, Probability
 from tokengate.predict._outcomes import JUDGED, Scores, latest
 from tokengate.predict._point import Tags
@@ -70,7 +70,7 @@ class _Line(_Part, frozen=True):
     origin: Annotated[list[_Number], Meta(max_length=FEATURES)]
     weights: _Row
     usual: _Row
-    covariance: list[_Row]
+    covariance: Annotated[list[_Number], Meta(min_length=1)]
     variance: _Amount
     records: _Count
 
@@ -219,7 +219,7 @@ def _state(
     is_line = isinstance(line, Line)
     if isinstance(line, Line):
         known, covariance = line.known, line.covariance
-        if len(covariance) != len(known.weights):
+        if len(covariance) != triangle(len(known.weights)):
             raise RuntimeError("the line has got one more feature")
         names = list(known.names)
         weights: _Line | list[_Cell] = _Line(
@@ -353,8 +353,8 @@ def _check(one: ModelFile) -> None:
         raise ValueError(f"its weights are none of the kind {one.kind!r}")
     if isinstance(one.weights, _Line):
         line, size = one.weights, len(names) + 1
-        lengths = {len(line.origin) + 1, len(line.weights), len(line.usual), len(line.covariance)}
-        if lengths | {len(row) for row in line.covariance} != {size}:
+        lengths = {len(line.origin) + 1, len(line.weights), len(line.usual)}
+        if lengths != {size} or len(line.covariance) != triangle(size):
             raise ValueError(f"its weights are not those of {len(names)} features")
     else:
         unknown = {name for cell in one.weights for name, _ in cell.octaves}.difference(names)

@@ -236,7 +236,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "feature twice": (set_at("depth", "features", 0, "name"), "features has a name twice: depth, depth"),
     "weights missing": (edited(lambda found: found["weights"]["weights"].pop()), "not those of 2 features"),
-    "covariance not square": (edited(lambda found: found["weights"]["covariance"][1].pop()), "not those of 2 features"),
+    "covariance of others": (edited(lambda found: found["weights"]["covariance"].pop()), "not those of 2 features"),
     "text for a number": (set_at("1", "weights", "weights", 0), "Expected `float`, got `str`.*weights"),
     "flag for a number": (set_at(True, "n"), "Expected `int`, got `bool`.*n`"),
     "negative": (set_at(-1, "n"), ">= 0.*n`"),
