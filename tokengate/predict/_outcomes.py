@@ -110,6 +110,8 @@ def means(entries: Sequence[Entry]) -> tuple[float, float]:
         return 0.0, 0.0
     predicted, outcomes, weights = zip(*entries, strict=True)
     total = sum(weights)
+    if total == len(entries):  # each counts once
+        return sum(predicted) / total, sum(outcomes) / total
     return sum(map(mul, predicted, weights)) / total, sum(map(mul, outcomes, weights)) / total
 
 

@@ -45,17 +45,15 @@ def point_of(sample: Sample, tags: Sequence[str]) -> Point:
         sample: the sample.
         tags: names of those that are learned from.
     """
-    given, features = sample.tags, sample.features
+    given = sample.tags
     chosen = tuple([(name, given[name]) for name in tags if name in given]) if given else ()
-    if not features:
-        return Point(sample, chosen, (), (), ())
-    values = features.values()
-    if not isfinite(sum(values)):  # one that is not finite would spoil the line for good
-        features = {name: value for name, value in features.items() if isfinite(value)}
-        values = features.values()
-    logs = [log1p(value) if value >= 0 else -log1p(-value) for value in values]
-    octaves = [(name, octave_of(value)) for name, value in features.items()]
-    return Point(sample, chosen, tuple(features), tuple(logs), tuple(octaves))
+    names, logs, octaves = [], [], []
+    for name, value in sample.features.items():
+        if isfinite(value):  # others would spoil the line for good
+            names.append(name)
+            logs.append(log1p(value) if value >= 0 else -log1p(-value))
+            octaves.append((name, octave_of(value)))
+    return Point(sample, chosen, tuple(names), tuple(logs), tuple(octaves))
 
 
 def octave_of(value: float) -> int:

@@ -84,7 +84,7 @@ class Window:
     def add(self, residual: float, weight: int) -> None:
         """Add a residual; if they are too many, the oldest goes."""
         newest, (known, weights) = self.newest, self.known
-        values = array("d", known)
+        values = known[:]
         if weights is not None or weight != 1:
             weights = array("q", weights or [1] * len(values))
         if len(newest) == KEPT:

@@ -110,15 +110,17 @@ class Contender:
 
     def bounds_for(self, tags: Tags) -> Bounds:
         """Return what leads to bounds of calls with some tags, of which residuals of all are used if these have few."""
-        bounds = self.bounds
         own = self.of_tags.get((self, tags)) if tags else None
-        if own is None or len(own.known[0]) < KEPT:
-            return bounds
-        return (own.known, *bounds[1:])
+        return self.bounds if own is None else self._bounds_by(own)
+
+    def _bounds_by(self, own: Window) -> Bounds:
+        bounds = self.bounds
+        return (own.known, *bounds[1:]) if len(own.known[0]) >= KEPT else bounds
 
     def judge(self, tags: Tags, predicted: float, residual: float, weight: int, failed: bool) -> None:
         """Take in how right a prediction was."""
-        residuals, level, failures = self.bounds_for(tags) if tags else self.bounds
+        own = self.of_tags.use((self, tags)) if tags else None
+        residuals, level, failures = self.bounds if own is None else self._bounds_by(own)
         loss = residual / 2 if residual > 0 else residual / -2
         if residuals[0]:
             off = residual - quantile(residuals, level)
@@ -133,8 +135,8 @@ class Contender:
         if failed:
             self.failed.add(residual, weight)
             failures = self.failed.known
-        if tags:
-            self.of_tags.use((self, tags)).add(residual, weight)
+        if own is not None:
+            own.add(residual, weight)
         self.bounds = (self.window.known, level, failures)
 
     def forget(self) -> None:
@@ -225,25 +227,24 @@ class TargetModel:
             failed: whether it failed.
             cuts: (0, whether it was cut short, weight) of the latest attempts.
         """
-        log, loss, changed, tags = log_of(value), None, False, point.tags
+        log, loss, changed = log_of(value), None, False
         found = {contender: contender.predict(point) for contender in self.contenders}
         for answering in self.standing.ranking:
             if (expected := found[answering]) is not None:
                 changed = self.drift.add(log - expected)
                 break
-        for contender, expected in found.items():
-            if expected is not None:
-                contender.judge(tags, expected, log - expected, weight, failed)
-                loss = abs(log - expected) / 2 if loss is None else loss
-            elif loss is not None:  # that it said nothing makes it neither better nor worse than the first
-                contender.scores.add(None, 0.0, weight, loss)
         if changed:
             self.drifts += 1
             self.since, self.drift = 0, Drift()
-            for contender in self.contenders:
+        for contender, expected in found.items():
+            if expected is not None:
+                contender.judge(point.tags, expected, log - expected, weight, failed)
+                loss = abs(log - expected) / 2 if loss is None else loss
+            elif loss is not None:  # that it said nothing makes it neither better nor worse than the first
+                contender.scores.add(None, 0.0, weight, loss)
+            if changed:
                 contender.forget()
                 contender.estimator.widen(self._operation)
-        for contender in self.contenders:
             contender.learned += contender.estimator.learn(point, log, weight)
         self.since += 1
         self.n += 1
