@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import attrs
@@ -17,11 +17,13 @@ from tokengate.control.stream._collector import digest_of
 from tokengate.predict._features import NO_FEATURES, Extractor, extractor_of
 from tokengate.predict._leaks import LeakWatch
 from tokengate.predict._models import Models
-from tokengate.predict._outlook import Outlook
+from tokengate.predict._outlook import Outlook, Spread
 from tokengate.predict._retry_loops import RetryLoops
-from tokengate.predict._sample import Sample
+from tokengate.predict._sample import Sample, Target
 
 _logger = logging.getLogger("tokengate.predict")
+
+T = TypeVar("T", bound="Quantiles | Spread | None")
 
 _UNASKED: Final = object()
 _WANTED: Final = object()  # an estimator of the user is being asked, on the thread that learns
@@ -244,16 +246,17 @@ class Forecasts:
     def field(self, token: Token[Any], name: str, now: float) -> Any:
         return _FIELDS[name](self, token, now)
 
-    def _run_p95(self, token: Token[Any]) -> float | None:
-        """Return the p95 of a token's run before it began."""
-        forecast, outlook = self._of(token), self.outlook(token, own=False)
-        if forecast.run is not None:
-            return forecast.run
-        return None if outlook is None or outlook.run is None else outlook.run.p95
+    def _quantiles(self, token: Token[Any], target: Target, now: float | None) -> Quantiles | Spread | None:
+        """Return what is expected of a target of a token at a time; None: before it ran."""
+        outlook = self.outlook(token, own=False)
+        spread: Spread | None = None if outlook is None else getattr(outlook, target)
+        elapsed = None if now is None or target != "run" else _elapsed(token, now)
+        found = spread if spread is None or elapsed is None else spread.after(elapsed)
+        return _capped(found, getattr(self._of(token), target))
 
     def _overrun(self, token: Token[Any], now: float) -> float | None:
         elapsed = _elapsed(token, now)
-        expected = None if elapsed is None else self._run_p95(token)
+        expected = None if elapsed is None else _part(self._quantiles(token, "run", None), "p95")
         return None if expected is None or elapsed is None else elapsed / max(expected, _LEAST)
 
     def _share(self, token: Token[Any], now: float) -> float | None:
@@ -261,8 +264,8 @@ class Forecasts:
         limit = None if drain is None else drain.limits_of(token).memory
         if limit is None:  # then that of the machine, or its container, is the one that it meets
             limit = self._memory = self._memory or memory().amount
-        found = self.shown(token, now)
-        return None if found is None or found.memory is None or not limit else found.memory.p95 / limit
+        found = self._quantiles(token, "memory", now)
+        return None if found is None or not limit else found.p95 / limit
 
     def _loop(self, token: Token[Any], _now: float) -> str | None:
         loops = self._loops
@@ -279,9 +282,9 @@ class Forecasts:
 
 
 _FIELDS: Final[Mapping[str, Callable[[Forecasts, Token[Any], float], Any]]] = {
-    "run.p50": lambda own, token, now: _part(own.shown(token, now), "run", "p50"),
-    "run.p95": lambda own, token, now: _part(own.shown(token, now), "run", "p95"),
-    "memory.p95": lambda own, token, now: _part(own.shown(token, now), "memory", "p95"),
+    "run.p50": lambda own, token, now: _part(own._quantiles(token, "run", now), "p50"),
+    "run.p95": lambda own, token, now: _part(own._quantiles(token, "run", now), "p95"),
+    "memory.p95": lambda own, token, now: _part(own._quantiles(token, "memory", now), "p95"),
     "memory.share": Forecasts._share,
     "failing": lambda own, token, now: _probability(own.shown(token, now), "failure_probability"),
     "late": lambda own, token, now: _probability(own.shown(token, now), "timeout_probability"),
@@ -295,9 +298,8 @@ _FIELDS: Final[Mapping[str, Callable[[Forecasts, Token[Any], float], Any]]] = {
 NO_TAGS: Final[Mapping[str, str]] = {}
 
 
-def _part(found: Prediction | None, target: str, quantile: str) -> float | None:
-    spread: Quantiles | None = None if found is None else getattr(found, target)
-    return None if spread is None else getattr(spread, quantile)
+def _part(found: Quantiles | Spread | None, quantile: str) -> float | None:
+    return None if found is None else getattr(found, quantile)
 
 
 def _probability(found: Prediction | None, name: str) -> float | None:
@@ -326,7 +328,7 @@ def _left(token: Token[Any], now: float, elapsed: float | None) -> float | None:
     return max(0.0, min(ends)) if ends else None
 
 
-def _capped(found: Quantiles | None, most: float | None) -> Quantiles | None:
+def _capped(found: T, most: float | None) -> T | Quantiles:
     if most is None:
         return found
     return Quantiles(most if found is None else min(found.p50, most), most)
