@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import attrs
 
@@ -48,8 +48,7 @@ class Estimator(Protocol):
         """Return the median that is expected of a call; None: not known."""
 
 
-@attrs.frozen
-class Attempt:
+class Attempt(NamedTuple):
     """What became of a call.
 
     Attributes:
