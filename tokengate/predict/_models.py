@@ -208,7 +208,7 @@ def _rows(operation: str, model: OperationModel) -> Iterator[CalibrationRow]:
     _, cut = means(listed(model.cut_short))
     for name, target in model.targets.items():
         if target.n:
-            ranking, why = target.standing
+            ranking, why = target.standing[:2]
             first = (ranking or target.contenders)[0]
             yield CalibrationRow(
                 operation,

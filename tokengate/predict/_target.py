@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from math import exp
+from math import exp, inf
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from tokengate.predict._outcomes import Entry, Scores, listed, means, why_not_covered
@@ -33,6 +33,7 @@ RANKED_EACH: Final = 10
 JUDGED_EACH: Final = 100
 """Records after which it is seen anew whether predictions are calibrated."""
 
+_BEYOND: Final = -log_of(0.5)  # how far beyond the predictions that were judged others count as judged, too
 _LEAST: Final = -30.0  # what predictions may be, so that no line leads beyond all numbers
 _MOST: Final = 60.0
 
@@ -152,10 +153,17 @@ class Standing(NamedTuple):
     Attributes:
         ranking: the contenders that may, the best first.
         why_not: why rules may not act by the first of them; empty: they may.
+        least, most: the logs of predictions between which that was judged, a factor of 2 around those of late.
     """
 
     ranking: tuple[Contender, ...] = ()
     why_not: str = "0 records"
+    least: float = inf
+    most: float = -inf
+
+    def licenses(self, contender: Contender, log: float) -> bool:
+        """Tell whether rules may act by a prediction of a contender."""
+        return not self.why_not and contender is self.ranking[0] and self.least <= log <= self.most
 
 
 Said: TypeAlias = tuple[Spread, Answer, Contender, bool]
@@ -195,8 +203,8 @@ class TargetModel:
             point: the call.
             own: whether estimators of the user may be asked.
         """
-        ranking, why_not = self.standing
-        for contender in ranking:
+        standing = self.standing
+        for contender in standing.ranking:
             if contender.estimator.is_own and not own:
                 continue
             answer = contender.estimator.explained(point)
@@ -205,7 +213,7 @@ class TargetModel:
                 expected = exp(_within(answer.log))
                 p95 = expected * exp(quantile(residuals, level))
                 spread = Spread(expected, expected if expected < p95 else p95, p95, residuals, level, failed)
-                return spread, answer, contender, not why_not and contender is ranking[0]
+                return spread, answer, contender, standing.licenses(contender, answer.log)
         return None
 
     def beyond(self, point: Point, value: float) -> float | None:
@@ -261,10 +269,14 @@ class TargetModel:
         """
         able = [one for one in self.contenders if one.learned >= ENOUGH and one.scores.loss is not None]
         ranking, before = tuple(sorted(able, key=_loss)), self.standing
-        why = before.why_not
-        if ranking and (judge or (before.ranking and ranking[0] is not before.ranking[0])):
-            why = why_not_covered(ranking[0].scores.entries(), self.since, means(listed(cuts))[1])
-        self.standing = Standing(ranking, why)
+        _, why, least, most = before
+        if ranking and (judge or ranking[:1] != before.ranking[:1]):
+            entries = ranking[0].scores.entries()
+            said = [one[0] for one in entries] or [inf]
+            least, most = min(said) - _BEYOND, max(said) + _BEYOND
+            if judge or before.ranking:
+                why = why_not_covered(entries, self.since, means(listed(cuts))[1])
+        self.standing = Standing(ranking, why, least, most)
 
 
 def _loss(contender: Contender) -> float:

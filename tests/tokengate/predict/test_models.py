@@ -66,6 +66,21 @@ def test_a_prediction_has_all_that_is_known() -> None:
     assert models.outlook(Sample("other")) is None
 
 
+def test_a_prediction_far_beyond_those_that_were_judged_is_not_calibrated() -> None:
+    """Rules may act by others of the operation: up to twice the largest of the latest, and down to half the least."""
+    models, chance = models_of(), random.Random(1)
+    for _ in range(400):
+        size = chance.randrange(100, 1_000)
+        models.learn(Attempt(Sample("work", features={"size": size}), run=size * chance.lognormvariate(0.0, 0.1)))
+
+    def calibrated(size: float) -> bool:
+        return "run" in outlook_of(models, Sample("work", features={"size": size})).calibrated
+
+    assert rows_of(models)["run"].calibrated
+    assert [calibrated(size) for size in (100, 500, 1_000, 1_800)] == [True] * 4
+    assert [calibrated(size) for size in (20, 4_000, 1_000_000)] == [False] * 3
+
+
 @pytest.mark.parametrize("memory", [False, True])
 def test_runs_cut_short_are_not_learned(memory: bool) -> None:
     """Case 32: they teach too small values; of memory, too."""
