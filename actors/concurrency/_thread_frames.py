@@ -31,7 +31,7 @@ _WRITES: Final = sys.version_info < (3, 13)
 _LATEST: Final = "(latest)"
 
 reads: Final = SimpleNamespace(latest=None)
-"""`latest` is another object after each read of variables that leaves their values in the frame."""
+"""`latest` is another object after each `note_reads`."""
 
 
 def _undisturbed(look: Callable[[], Any]) -> Any:
@@ -81,8 +81,6 @@ def frame_of(owner: object, name: str) -> FrameType | None:
 
 def variables_of(frame: FrameType) -> dict[str, Any]:
     """Return the local variables of a frame, which the caller does not change: {name: value}."""
-    if _WRITES:
-        reads.latest = object()  # first: a function that sees it may forget what comes to be read
     variables: dict[str, Any] = _undisturbed(partial(getattr, frame, "f_locals"))
     if not _WRITES:
         return variables
@@ -91,6 +89,15 @@ def variables_of(frame: FrameType) -> dict[str, Any]:
     latest[_LATEST] = None
     variables[_LATEST] = latest
     return latest
+
+
+def note_reads() -> None:
+    """Note that the variables of all functions that run tokens come to be read, if that leaves values in their frames.
+
+    A function that runs for long calls `forget_values` when it sees that.
+    """
+    if _WRITES:
+        reads.latest = object()
 
 
 def forget_values() -> None:

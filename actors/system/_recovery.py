@@ -20,7 +20,7 @@ import trio
 
 from actors._exceptions import TokenRejected
 from actors.concurrency._future import Reply
-from actors.concurrency._thread_frames import frames_from, thread_frames, variables_of
+from actors.concurrency._thread_frames import frames_from, note_reads, thread_frames, variables_of
 from actors.kinds._operation_place import Turn
 from actors.places._durable_place import enter
 from actors.places._place import Place, place_of
@@ -71,6 +71,7 @@ def _locals(*, waiting: bool) -> list[Any]:
         waiting: whether to include functions that only wait for an outcome.
     """
     found: list[Any] = []
+    note_reads()
     me = threading.get_ident()
     for thread, innermost in thread_frames().items():
         for frame in frames_from(None if thread == me else innermost):
