@@ -392,9 +392,10 @@ def doubts(text: str, fields: Fields | None = None) -> list[str]:
         fields: what it is about; None: tokens.
     """
     try:
-        tags = [part for part in parse(text, fields).parts if part.is_tag and part.is_bare]
+        parts = parse(text, fields).parts
     except BadSelector:
         return []
+    tags = [part for part in parts if part.is_tag and part.is_bare]
     return [
         f"'{part.name}' is taken for a tag; write {near} if that field is meant, or tag.{part.name}"
         for part in tags
