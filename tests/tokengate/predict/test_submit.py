@@ -38,11 +38,13 @@ class ByNumber:
     def __init__(self, seen: Foreseeing) -> None:
         self._outlook = seen.models.outlook
         self._seen = seen
+        self._lock = threading.Lock()  # what is expected now is one for all threads
         seen.models.outlook = self  # type: ignore[assignment, method-assign]
 
     def __call__(self, sample: Any, *, own: bool = True) -> Any:
-        self._seen.models.run["parse"] = sample.features["number"] + 0.1
-        return self._outlook(sample, own=own)
+        with self._lock:
+            self._seen.models.run["parse"] = sample.features["number"] + 0.1
+            return self._outlook(sample, own=own)
 
 
 def submit(seen: Foreseeing, numbers: list[int]) -> tuple[list[int], list[Token[None]]]:
