@@ -105,6 +105,11 @@ def programs() -> Iterator[None]:
         yield
 
 
+def _without_garbage() -> str:
+    gc.collect()
+    return f"after a collection there are {len(_open_files())}"
+
+
 def _has_children() -> bool:
     """Tell whether there is any child process, alive or not waited for; psutil would look at all processes for that."""
     try:
@@ -147,7 +152,7 @@ def _no_leaks() -> Iterator[None]:
             time.sleep(0.01)
     assert not left
     now = _open_files()
-    assert len(now) <= len(files), sorted(now.items() - files.items())
+    assert len(now) <= len(files), (sorted(now.items() - files.items()), _without_garbage())
     assert not _has_children(), process.children()
 
 
