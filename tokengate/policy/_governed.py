@@ -14,6 +14,7 @@ from actors.lowlevel import (
     ActorPlace,
     Drain,
     DurableToken,
+    Hold,
     Place,
     Rule,
     any_loop_here,
@@ -751,8 +752,17 @@ class Governed(HeldToTimes):
         elif extras.cancel_requested:
             token._cancel(extras.cancel_requested)
         elif extras.hold is not None:
-            place.drain.hold_changed(token)
+            self._hold_again(token, extras.hold, place)
         return True
+
+    @staticmethod
+    def _hold_again(token: Token[Any], hold: Hold, place: Place) -> None:
+        """Hold a queued token that is paused, before the drain of its last attempt has let go of it: none begins."""
+        if hold.word and not hold.stepping and place.mailbox.hold(token):
+            hold.note_step()
+            if not hold.word:  # it was resumed just now
+                place.mailbox.release(token)
+        place.drain.hold_changed(token)
 
     def follow(self, token: Token[Any], place: Place) -> None:
         """Hold the token, which is in no mailbox, to the rules of another place from its next decision on.

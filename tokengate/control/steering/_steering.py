@@ -115,6 +115,7 @@ def resume(token: Token[Any]) -> Outcome:
         return outcome(token, "unchanged", "it is not held")
     place_of(token).mailbox.release(token)
     hold.resume()
+    place_of(token).mailbox.release(token)  # an attempt may have ended in between, and the token been held again
     if monitor is not None:
         monitor.disarm(hold)
     place_of(token).drain.hold_changed(token)

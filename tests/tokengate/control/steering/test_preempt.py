@@ -403,8 +403,11 @@ def test_a_request_to_end_wins_over_a_preemption_under_way(gate: Gate, how: str,
     assert (ledger.begun, sent.state, sent.attempt) == ([1], TokenState.TERMINATED, 1)
 
 
-def test_a_paused_token_stays_paused(gate: Gate, ledger: Ledger, door: Door, until: Until) -> None:
-    """The pause holds for the next attempt, which begins when it is resumed."""
+def test_a_paused_token_stays_paused(
+    gate: Gate, ledger: Ledger, door: Door, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause holds for the next attempt, which begins when it is resumed, however late the reconciler looks."""
+    monkeypatch.setattr("actors.system._reconciler._LOOK_FIRST", LIMIT)
     sent = begin(gate, "operation cpu", ledger, door)
     until(lambda: ledger.begun == [1])
     assert one(gate.control.pause(sent, wait=LIMIT)).outcome == "paused"
