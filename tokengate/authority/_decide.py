@@ -113,6 +113,6 @@ def may_apply(applier: Caller, proposer: Caller, approver: Caller | None) -> str
     if approver is not None and applier.owner == approver.owner:
         return f"'{approver.principal}' has approved it, and belongs to the same user; another one must apply it"
     if proposer.is_rule and not is_person(applier):
-        who = f"and not '{applier.principal}': use an account of your own"
-        return f"a rule has proposed it, so a person must apply it, {who}"
+        remedy = "use an account of your own"
+        return f"a rule has proposed it, so a person must apply it, and not '{applier.principal}': {remedy}"
     return ""

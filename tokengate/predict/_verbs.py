@@ -125,7 +125,7 @@ class PredictVerbs:
         """Return what a rule names that the gate does not have yet, which may be a slip; empty if it has all."""
         name, to, known = rule.operation, rule.action.to, self._models.operations
         if name is not None and name not in known:
-            live = [plain(token.operation) for token in list(self._system.live.values())]
+            live = {plain(operation) for operation in {token.operation for token in list(self._system.live.values())}}
             if name not in live:
                 near = nearly(name, (*live, *(each for each, _ in known.rows())))
                 return f"no call of '{name}' was seen yet" + (f", and some of '{near}'" if near else "")

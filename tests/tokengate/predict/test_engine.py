@@ -812,7 +812,7 @@ def test_half_is_that_of_the_operation_where_an_actor_has_several(
 
 @pytest.mark.parametrize("verb", ["pause", "suspend"])
 def test_what_an_operator_asks_for_after_a_rule_stays(verb: str, open_gate: Open, opened: threading.Event) -> None:
-    """The state is the same, and whose it is has changed: the undo of the rule leaves it."""
+    """The state is the same, and the operator has asked for it last: the undo of the rule leaves it."""
     with open_gate(rule(verb, select="actor=office,running>2", expires=10)) as seen:
         control, proxy = seen.gate.control, seen.gate.spawn(Office, name="office").proxy()
         sent = [proxy.work(opened) for _ in range(4)]
