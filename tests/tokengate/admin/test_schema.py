@@ -19,6 +19,7 @@ import tallies  # it declares a noun
 import trio
 from admin_site import Served, served
 from callers import OWN
+from jsonschema_rs import is_valid
 from schemathesis.config import GenerationConfig, SchemathesisConfig
 from schemathesis.engine import events, from_schema
 from tiers import TORTURE, in_ci
@@ -113,7 +114,14 @@ class Shop:
         }
 
     def prepare(self, operation: str, arguments: Any, schema: Any, *, allowed: bool) -> None:
-        """Shorten what a request waits for, and have it mean something, if the schema allows its arguments."""
+        """Shorten what a request waits for, and have it mean something, if the schema allows its arguments.
+
+        Args:
+            operation: method and path.
+            arguments: of the query or the body; changed in place.
+            schema: {name: schema of an argument}.
+            allowed: whether the schema allows them.
+        """
         if not isinstance(arguments, dict):
             return
         for name in _WAITS:
@@ -121,8 +129,9 @@ class Shop:
                 arguments[name] = 0.01
         if not allowed or (not operation.startswith("POST") and "/" not in operation.partition("{gate}/")[2]):
             return
-        for name, values in self.known().items():
-            if name in arguments and self.chance.random() < 0.7:
+        for name, known in self.known().items():
+            values = [value for value in known if name in schema and is_valid(schema[name], value)]
+            if values and name in arguments and self.chance.random() < 0.7:
                 arguments[name] = self.chance.choice(values)
         if operation.endswith("/propose"):
             arguments["args"] = {"select": "*"}
@@ -208,7 +217,7 @@ def run(shop: Shop, paths: Any, examples: int, seed: int, found: Findings, *, co
         shop.fill()
         allowed = case.meta is not None and case.meta.generation.mode.is_positive
         definition, operation = case.operation.definition.raw, case.operation.label
-        query = {one["name"] for one in definition.get("parameters", ())}
+        query = {one["name"]: one["schema"] for one in definition.get("parameters", ())}
         shop.prepare(operation, case.query, query, allowed=allowed)
         if body := definition.get("requestBody"):
             name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
