@@ -216,9 +216,16 @@ def leaps_handlers(code: CodeType, offset: int) -> bool:
 
 
 def leads_into_try(code: CodeType, offset: int) -> bool:
-    """Tell whether a `try` follows the instruction at an offset: that may acquire what the `try` releases."""
-    operations = code.co_code
-    for behind in range(offset + 2, len(operations), 2):
+    """Tell whether a `try` follows the instruction at an offset: that may acquire what the `try` releases.
+
+    In code that has run often, Python 3.11 calls from the `PRECALL` in front of a `CALL`.
+    """
+    operations, first = code.co_code, offset + 2
+    if opname[operations[offset]] == "PRECALL":
+        while opname[operations[first]] == "CACHE":
+            first += 2
+        first += 2
+    for behind in range(first, len(operations), 2):
         name = opname[operations[behind]]
         if name == "NOP":
             return _handler_of(code, behind) != _handler_of(code, behind + 2)

@@ -417,6 +417,49 @@ def test_wherever_code_is_ended_what_it_took_is_given_back(system: ActorSystem, 
     assert ended > 2
 
 
+@pytest.mark.parametrize("calls", [0, 100], ids=["in new code", "in adapted code"])
+def test_no_interrupt_comes_between_a_call_and_the_try_that_gives_back_what_it_took(
+    place: OperationPlace, until: Until, tmp_path: Path, calls: int
+) -> None:
+    """Code that has run often is adapted by the interpreter, which then calls from other instructions."""
+    pipe, taken, given = str(tmp_path / "pipe"), list[int](), list[int]()
+    os.mkfifo(pipe)
+
+    def work(path: str) -> None:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            taken.append(file)
+            while path == pipe:
+                pass
+        finally:
+            os.close(file)
+            given.append(file)
+
+    for _ in range(calls):
+        work(os.devnull)
+    taken.clear()
+    given.clear()
+    token = submit(place, work, pipe)
+
+    def opens() -> bool:
+        found = find_step(token)
+        frame = found[1][-1] if found and found[1] else None
+        return frame is not None and dis.opname[frame.f_code.co_code[frame.f_lasti]] in ("PRECALL", "CALL")
+
+    until(opens)
+    token._own_extras().cancel_requested = "enough"
+    for _ in range(10):
+        interrupt(Hold.of(token))
+        assert not wait(token)
+    writer = os.open(pipe, os.O_RDWR)
+    end(token)
+    os.close(writer)
+
+    assert isinstance(token.exception(LIMIT), TokenTerminated)
+    assert len(taken) <= 1
+    assert len(given) == 1
+
+
 def test_an_interrupt_does_not_cut_cleanup_short(place: OperationPlace, until: Until) -> None:
     """Neither a `finally` that was entered normally, nor one that an interrupt has led to, however often it is sent."""
     for raises in (False, True):
