@@ -172,8 +172,8 @@ def foreseeing(
     models, clock = FixedModels(), Clock()
     models.run |= run or {}
     monkeypatch.setattr("tokengate.predict._plugin.Models", models)
-    monkeypatch.setattr("tokengate.predict._plugin.read_models", lambda *_args: ())
-    monkeypatch.setattr("tokengate.predict._plugin.write_models", lambda *_args: None)
+    monkeypatch.setattr("tokengate.predict._model_directory.read_models", lambda *_args: ())
+    monkeypatch.setattr("tokengate.predict._model_directory.write_models", lambda *_args: None)
     monkeypatch.setattr("tokengate.predict._actor._SECONDS", 1e6)
     predict = Predict(rules=rules, **{"budget": "1000/min, 100%", **options})
     gate = Gate("seer", plugins=[predict, *plugins], config=config, threads=2, processes=processes)

@@ -17,15 +17,17 @@
 #   _table.py         a table of bounded size
 #   _retry_loops.py   calls that fail again and again
 #   _leaks.py         processes whose memory grows
-#   _model_files.py   what was learned, as JSON
+#   _model_files.py   what was learned, as JSON; with _model_directory.py (where it is kept)
 #   _sample.py        what models learn from; estimators of one's own
 #   _rule.py          a rule; with _rules_file.py (the section of the file)
 #   _action.py        the verb of a rule: what does it, and what undoes it
 #   _decision.py      what a rule does about a token
 #   _intervention.py  what rules did, and why
 #   _active.py        the interventions in force, counted
-#   _engine.py        looks at tokens for rules, acts, and undoes
-#   _submit.py        the rules that are asked when a token is submitted
+#   _ledger.py        the rules in force, what they did, and what became of that
+#   _engine.py        looks at tokens for rules, and acts; with _undo.py (undoes that)
+#   _submit.py        the rules that are asked when a token is submitted; with _steered.py (what they changed)
+#   _host.py          what rules need of their gate; with _gate_host.py (what gives it)
 #   _actor.py         the part of the runtime's tree that has the engine look
 #   _replay.py        predictions on history, and what they are made from, for others
 #   _backtest.py      rules on history

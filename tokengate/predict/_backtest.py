@@ -19,11 +19,14 @@ from tokengate.predict._forecast import Forecasts
 from tokengate.predict._intervention import RuleState
 from tokengate.predict._leaks import LeakWatch
 from tokengate.predict._learner import attempt_of, note_loop
+from tokengate.predict._ledger import Ledger
 from tokengate.predict._models import Models
 from tokengate.predict._past import PastHost, PastSystem, PastToken
 from tokengate.predict._retry_loops import RetryLoops
 from tokengate.predict._rule import Budget, Mode, Rule
+from tokengate.predict._steered import SteeredTokens
 from tokengate.predict._submit import SubmitRules
+from tokengate.predict._undo import Undoing
 from tokengate.telemetry._lines import record_of_event
 
 MOST: Final = 1_000_000
@@ -136,17 +139,19 @@ class Backtest:
             system, self._models, tags, self._loops, LeakWatch(), lambda: None, lambda _operation, _why: None
         )
         self._system.predictor = self._forecasts
-        self._engine = Engine(host, self._forecasts, "act", budget)
-        self._engine.take(rules, {})
-        for one in self._engine.states:
+        self._ledger = ledger = Ledger(host, "act", budget)
+        steered = SteeredTokens()
+        self._engine = Engine(host, self._forecasts, ledger, Undoing(host, ledger), steered)
+        ledger.take(rules, {})
+        for one in self._ledger.states:
             one.mode, one.trust = mode or one.mode, _Unshaken()
-        self._submit = SubmitRules(self._engine, self._forecasts, host, self._system.clock)
+        self._submit = SubmitRules(self._engine, ledger, steered, self._forecasts, host)
         self._decided = decided
         self._copies = itertools.count(-1, -1)  # ids
         self._tallies: dict[tuple[str, str], _Tally] = {}
         self._gaps: dict[str, None] = {}
         self._steered = 0
-        self._looks = any(not one.rule.at_submit for one in self._engine.states)
+        self._looks = any(not one.rule.at_submit for one in self._ledger.states)
 
     async def run(self, events: Iterable[Event]) -> None:
         """Let a part of the past go by; on trio.
@@ -192,7 +197,7 @@ class Backtest:
     async def _look_until(self, at: float, look: float) -> float:
         """Look at tokens each second up to a time, which it is then; return when the next look comes."""
         while look <= at:
-            if self._system.live or self._engine.active or self._submit.active:
+            if self._system.live or self._ledger.active or self._submit.active:
                 self._system.now = look
                 if self._looks:
                     for token in [one for one in self._system.live.values() if one.weight > 1]:
@@ -228,10 +233,10 @@ class Backtest:
         self._submit.ask(asked)
         for rule, did in self._submit.told():
             outcome, why = _AT_SUBMIT.get(did, "observes"), ""
-            one = self._engine.state_of(rule)
+            one = self._ledger.state_of(rule)
             assert one is not None
             missing = self._engine.uncalibrated(asked, one.rule)
-            if outcome == "observes" and one.in_force(self._engine.cap) == "act" and missing:
+            if outcome == "observes" and one.in_force(self._ledger.cap) == "act" and missing:
                 outcome, why = "not calibrated", f"{_UNCALIBRATED}: {', '.join(missing)}"
             token.verdicts[rule] = outcome, why
             return True
@@ -279,7 +284,7 @@ class Backtest:
 
     def _note_undecided(self) -> None:
         """Note the tokens that match a rule which has not decided about them."""
-        for one in self._engine.states:
+        for one in self._ledger.states:
             for id, since in one.matched.items():
                 verdicts = self._system.live[id].verdicts
                 if verdicts.get(one.rule.name, _OPEN)[0] == "not decided":
@@ -308,7 +313,7 @@ class Backtest:
                 rule, outcome, tally.n, tally.completed / tally.n, tally.seconds / tally.n,
                 tally.why.most_common(1)[0][0] if tally.why else "",
             )
-            for one in self._engine.states
+            for one in self._ledger.states
             for (rule, outcome), tally in sorted(self._tallies.items(), key=lambda item: -item[1].n)
             if rule == one.rule.name
         )  # fmt: skip
@@ -317,7 +322,7 @@ class Backtest:
         """Return what history does not have, so that live rules would have known more."""
         asked = [
             f"rule '{one.rule.name}' asks for {part.name}, and records do not have {_UNKNOWN[part.name]}"
-            for one in self._engine.states
+            for one in self._ledger.states
             for part in one.rule.selector.parts
             if part.name in _UNKNOWN and not part.is_tag
         ]

@@ -170,7 +170,7 @@ class PastSystem:
 
 
 class PastHost:
-    """Stands in for the gate that the engine of rules acts on; see `tokengate.predict._engine.Host`.
+    """Stands in for the gate that the engine of rules acts on; see `tokengate.predict._host.Host`.
 
     What rules do is done to nothing but to what their selectors ask for next: priority, tags, and estimates.
 
@@ -232,12 +232,6 @@ class PastHost:
             self._decided(token, details["rule"], details["state"], details.get("why", ""))
 
     def withdraw(self, _number: int, /) -> None: ...
-
-    def steered(self, _operation: str, /) -> int:
-        return 0
-
-    def is_steered(self, _token: object, _verb: str, /) -> bool:
-        return False
 
     async def keep(self, _uid: str, _verb: str, _entry: object, /) -> bool:
         """Keep nothing: what is done to the past needs no undoing after a crash."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import threading
@@ -16,23 +15,19 @@ import trio
 from actors import ActorSystem, Observer, Token
 from actors.lowlevel import SYSTEM, Worker
 from supervisors import ChildSpec, RestartScheduled
-from tokengate._exceptions import BadPolicy, BadStateDirectory
-from tokengate.audit._directory import opened_directory
+from tokengate._exceptions import BadPolicy
 from tokengate.authority._events import InterventionsFrozen
-from tokengate.authority._grants import Scope
-from tokengate.authority._proposals import Proposal
 from tokengate.config._file import Config
-from tokengate.control._actor import ask_as
-from tokengate.control._admission import Caller
 from tokengate.control._safe_text import class_name
-from tokengate.control.messages import HealthPart, Message
+from tokengate.control.messages import HealthPart
 from tokengate.control.registry._plugin import Plugin
 from tokengate.control.stream._queued import Queued
 from tokengate.predict._action import action_of
 from tokengate.predict._actor import RuleActor
-from tokengate.predict._engine import RULES as RULES_CALLER
 from tokengate.predict._engine import Engine
 from tokengate.predict._forecast import Forecasts
+from tokengate.predict._gate_host import GateHost
+from tokengate.predict._host import RULES as RULES_CALLER
 from tokengate.predict._intervention import RuleState
 from tokengate.predict._kept import Kept
 from tokengate.predict._kinds import InterventionRow, RuleRow
@@ -40,15 +35,18 @@ from tokengate.predict._kinds import Interventions as _Interventions
 from tokengate.predict._kinds import Rules as _Rules
 from tokengate.predict._leaks import LeakWatch
 from tokengate.predict._learner import Learner
+from tokengate.predict._ledger import Ledger
 from tokengate.predict._metrics import families
-from tokengate.predict._model_files import read_models, write_models
+from tokengate.predict._model_directory import ModelDirectory
 from tokengate.predict._models import Models
 from tokengate.predict._outcomes import CalibrationRow
 from tokengate.predict._retry_loops import RetryLoops
 from tokengate.predict._rule import MODES, Budget, Mode, Rule
 from tokengate.predict._rules_file import RULES
 from tokengate.predict._sample import Estimator
+from tokengate.predict._steered import SteeredTokens
 from tokengate.predict._submit import SubmitRules
+from tokengate.predict._undo import Undoing
 from tokengate.predict._verbs import PredictVerbs
 from tokengate.telemetry import Telemetry
 
@@ -101,9 +99,8 @@ class Predict(Plugin):
         self._own_rules = _named(rules)
         self._file_rules: tuple[Rule, ...] = ()
         self._estimators = _checked(estimators)
-        self._directory = None if models is None else Path(models)
-        self._held = -1  # descriptor of the directory, with a lock, while the gate is open
-        self._engine: Engine | None = None
+        self._directory = None if models is None else ModelDirectory(Path(models))
+        self._ledger: Ledger | None = None
         self.failed = ""  # the class of the error that the latest look has raised; empty: it has not
 
     # The gate
@@ -115,8 +112,8 @@ class Predict(Plugin):
         def take() -> list[str]:
             before = {rule.name: rule for rule in self._file_rules}
             self._file_rules = rules
-            if self._engine is not None:
-                self._engine.take(self._rules, self._kept.trust)
+            if self._ledger is not None:
+                self._ledger.take(self._rules, self._kept.trust)
             changed = [rule.name for rule in rules if before.get(rule.name) != rule]
             return [f"rule {name}" for name in sorted({*changed, *before.keys() - {rule.name for rule in rules}})]
 
@@ -138,17 +135,21 @@ class Predict(Plugin):
         self._stream = gate._stream
         self._system = system
         self._models = Models(self._tags, self._estimators, notice=self._notice)
-        self._kept = Kept(self._open_directory())
+        if self._directory is not None:
+            self._directory.open(self._models, gate.name)
+        self._kept = Kept(None if self._directory is None else self._directory.path)
         self._leaks = LeakWatch()
         self._loops = RetryLoops()
         self._saturated = (-_FRESH, 0.0)  # (when it was read, the fullest resource)
         self._forecasts = Forecasts(
             system, self._models, self._tags, self._loops, self._leaks, self._saturation, self._features_off
         )
-        host = _Host(self)
-        self._engine = engine = Engine(host, self._forecasts, self._mode, self._budget)
-        engine.take(self._rules, self._kept.trust)
-        self._submit = SubmitRules(engine, self._forecasts, host, system.clock)
+        host, steered = GateHost(gate, self._kept, self._say), SteeredTokens()
+        self._ledger = ledger = Ledger(host, self._mode, self._budget)
+        ledger.take(self._rules, self._kept.trust)
+        self._undoing = Undoing(host, ledger)
+        self._engine = Engine(host, self._forecasts, ledger, self._undoing, steered)
+        self._submit = SubmitRules(self._engine, ledger, steered, self._forecasts, host)
         self._learner = Learner(
             gate._stream.run, self._models, self._loops, self._forecasts.chosen, system.clock, self._leave_directory
         )
@@ -179,7 +180,9 @@ class Predict(Plugin):
     def answers(self, gate: Any, /) -> PredictVerbs:
         """Return what answers the verbs about rules, interventions and calibration."""
         freeze = gate._authority.freeze
-        return PredictVerbs(self._open, self._models, gate._system, self._keep_trust, lambda: freeze.holds)
+        return PredictVerbs(
+            self._open, self._undoing, self._models, gate._system, self._keep_trust, lambda: freeze.holds
+        )
 
     def health(self, _gate: Any, /) -> Iterable[HealthPart]:
         """Return whether predictions are made, and rules are looked at."""
@@ -202,21 +205,21 @@ class Predict(Plugin):
 
     def closing(self, gate: Any, /) -> None:
         """Undo what rules did, while control still answers."""
-        engine, over = self._open, threading.Event()
-        engine.is_closing = self._submit.is_closing = True
+        active, over = self._open.active, threading.Event()
+        self._engine.is_closing = self._submit.is_closing = True
 
         async def undo() -> None:
             try:
                 async with self._looking:  # which ends soon, since nothing more is done
-                    await engine.undo_all("the gate closes")
+                    await self._undoing.undo_all("the gate closes")
                     await self._submit.undo_due(self._system.clock(), all=True)
             finally:
                 over.set()
 
-        left = len(engine.active) + self._submit.active
+        left = len(active) + self._submit.active
         self._begin(undo)
         if not over.wait(_CLOSE_SECONDS + left / _UNDONE_A_SECOND):
-            left = len(engine.active) + self._submit.active
+            left = len(active) + self._submit.active
             _logger.warning("gate '%s' closes, and %d interventions are not undone", gate.name, left)
 
     def _begin(self, work: Callable[[], Awaitable[object]]) -> None:
@@ -235,10 +238,10 @@ class Predict(Plugin):
     # What is asked
 
     @property
-    def _open(self) -> Engine:
-        if self._engine is None:
+    def _open(self) -> Ledger:
+        if self._ledger is None:
             raise RuntimeError("Predict has no gate that was opened; use 'with gate:'")
-        return self._engine
+        return self._ledger
 
     def calibration(self, operation: str = "") -> tuple[CalibrationRow, ...]:
         """Return how right predictions were.
@@ -265,14 +268,14 @@ class Predict(Plugin):
             await self._look_alone()
 
     async def _look_alone(self) -> None:
-        engine, now = self._open, self._system.clock()
+        now = self._system.clock()
         if self._reverts:
             self._reverts = False
-            await engine.undo_all("rules are frozen")
+            await self._undoing.undo_all("rules are frozen")
             await self._submit.undo_due(now, all=True)
         await self._submit.undo_due(now)
-        await engine.look()
-        for one in engine.states:
+        await self._engine.look()
+        for one in self._open.states:
             if self._kept.trust.get(one.rule.name, "") != one.trust.lost:
                 await trio.to_thread.run_sync(self._keep_trust, one)
         wall = time.monotonic()
@@ -301,7 +304,7 @@ class Predict(Plugin):
         live = {token.uid: token for token in list(self._system.live.values())}
         for entry in list(self._kept.tokens.values()):
             uid, action = entry["uid"], action_of(entry["verb"])
-            await self._open.undo_after_restart(uid, live.get(uid), action, entry["before"], entry["set"])
+            await self._undoing.undo_after_restart(uid, live.get(uid), action, entry["before"], entry["set"])
             await trio.to_thread.run_sync(self._kept.set_token, uid, action.verb, None)
 
     # Learning
@@ -336,43 +339,17 @@ class Predict(Plugin):
     def _keep_trust(self, one: RuleState) -> None:
         self._kept.set_trust(one.rule.name, one.trust.lost)
 
-    def _open_directory(self) -> Path | None:
-        folder = self._directory
-        if folder is None:
-            return None
-        try:
-            self._held = opened_directory(folder)
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._let_go()
-            why = "a gate that is open keeps what it has learned there"
-            raise BadStateDirectory(str(folder), why, "name another directory") from None
-        except OSError as error:
-            remedy = "give it to the user of the gate, or name another"
-            raise BadStateDirectory(str(folder), error.strerror or str(error), remedy) from error
-        for problem in read_models(folder, self._models, self.gate.name):
-            _logger.error("%s; predictions are made without it", problem)
-        return folder
+    def _save(self) -> None:
+        """Write what was learned; on a thread that may block."""
+        if self._directory is not None:
+            self._directory.save(self._models, self.gate.name)
 
     def _leave_directory(self) -> None:
         try:
             self._save()
         finally:
-            self._let_go()
-
-    def _let_go(self) -> None:
-        """Let other gates have the directory."""
-        held, self._held = self._held, -1
-        if held >= 0:
-            os.close(held)
-
-    def _save(self) -> None:
-        """Write what was learned; on a thread that may block."""
-        if self._directory is not None:
-            try:
-                write_models(self._directory, self._models, self.gate.name)
-            except OSError as error:
-                _logger.error("what was learned could not be written to '%s': %s", self._directory, error)
+            if self._directory is not None:
+                self._directory.close()
 
 
 class _Listener(Observer):
@@ -387,61 +364,6 @@ class _Listener(Observer):
             predict._reverts = predict._reverts or event.revert
         elif type(event) is RestartScheduled and event.reason.error is not None:
             predict._loops.restarted(event.child, class_name(type(event.reason.error)))
-
-
-class _Host:
-    """What the engine needs of its gate; see `Host`."""
-
-    def __init__(self, predict: Predict) -> None:
-        self._predict = predict
-        self._gate = predict.gate
-        self.system: ActorSystem = self._gate._system
-
-    async def ask(self, message: Message[Any], caller: Caller, /) -> Any:
-        return await ask_as(self._gate.find(_CONTROL), message, caller)
-
-    def proposal_state(self, number: int, /) -> str:
-        found = self._proposal(number)
-        return "" if found is None else found.state
-
-    def withdraw(self, number: int, /) -> None:
-        found = self._proposal(number)
-        if found is not None:
-            self._gate._authority.proposals.end(found)
-
-    def _proposal(self, number: int) -> Proposal | None:
-        return next((one for one in self._gate._authority.proposals if one.number == number), None)
-
-    def is_frozen(self) -> bool:
-        return self._gate._authority.freeze.holds  # type: ignore[no-any-return]
-
-    def may_end(self) -> bool:
-        return self._gate._authority.rights.scope(RULES_CALLER, "terminate") is not None
-
-    def may_steer(self, token: Token[Any], /) -> bool:
-        authority = self._gate._authority
-        scope: Scope | None = authority.rights.scope(RULES_CALLER, "operate")
-        if scope is None or self.is_frozen():
-            return False
-        return scope.everywhere or scope.has(token, self.system.clock())
-
-    def utc(self, at: float, /) -> float:
-        return self._predict._stream.utc(at)  # type: ignore[no-any-return]
-
-    def say(self, kind: str, text: str, token: Token[Any] | None, details: dict[str, Any], /) -> None:
-        self._predict._say(kind, text, token, details)
-
-    async def keep(self, uid: str, verb: str, entry: Mapping[str, Any] | None, /) -> bool:
-        kept = self._predict._kept
-        if entry is None and not kept.tokens:
-            return True
-        return await trio.to_thread.run_sync(kept.set_token, uid, verb, entry)
-
-    def steered(self, operation: str, /) -> int:
-        return self._predict._submit.touched(operation)
-
-    def is_steered(self, token: Token[Any], verb: str, /) -> bool:
-        return self._predict._submit.holds(token.id, verb)
 
 
 def _queued(learner: Learner, forecasts: Forecasts) -> Queued:

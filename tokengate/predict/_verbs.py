@@ -14,7 +14,6 @@ from tokengate.control._exceptions import BadRequest, Refused
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._selector import nearly
 from tokengate.predict._action import FREE
-from tokengate.predict._engine import Engine
 from tokengate.predict._intervention import Intervention, RuleState, State
 from tokengate.predict._kinds import (
     Calibrations,
@@ -27,9 +26,11 @@ from tokengate.predict._kinds import (
     ShowIntervention,
     UndoIntervention,
 )
+from tokengate.predict._ledger import Ledger
 from tokengate.predict._models import Models
 from tokengate.predict._outcomes import CalibrationRow
 from tokengate.predict._rule import Rule
+from tokengate.predict._undo import Undoing
 
 _ALL: Final = ("", "*")  # what stands for all in the place of a name
 _STATES: Final[tuple[str, ...]] = get_args(State)
@@ -39,7 +40,8 @@ class PredictVerbs:
     """The verbs about rules, interventions and calibration.
 
     Args:
-        engine: acts by the rules.
+        ledger: the rules, and what they did.
+        undoing: undoes that.
         models: what was learned.
         system: of the gate.
         keep: called with a rule whose trust was restored.
@@ -48,13 +50,15 @@ class PredictVerbs:
 
     def __init__(
         self,
-        engine: Engine,
+        ledger: Ledger,
+        undoing: Undoing,
         models: Models,
         system: ActorSystem,
         keep: Callable[[RuleState], Any],
         is_frozen: Callable[[], bool],
     ) -> None:
-        self._engine = engine
+        self._ledger = ledger
+        self._undoing = undoing
         self._models = models
         self._system = system
         self._keep = keep
@@ -69,7 +73,7 @@ class PredictVerbs:
         return tuple(self._row(one) for one in self._named(message.select))
 
     async def set_mode_of_rule(self, message: SetModeOfRule) -> RuleRow:
-        one = self._engine.state_of(message.name)
+        one = self._ledger.state_of(message.name)
         if one is None:
             raise self._unknown(message.name)
         if one.rule.at_submit and message.mode == "propose":
@@ -91,27 +95,27 @@ class PredictVerbs:
         Raises:
             BadRequest: there are none.
         """
-        found = [one for one in self._engine.states if _fits(one.rule.name, pattern)]
+        found = [one for one in self._ledger.states if _fits(one.rule.name, pattern)]
         if not found and pattern not in _ALL:
             raise self._unknown(pattern, others)
         return found
 
     def _unknown(self, name: str, others: str = "") -> BadRequest:
-        known = ", ".join(one.rule.name for one in self._engine.states) or "there are none"
+        known = ", ".join(one.rule.name for one in self._ledger.states) or "there are none"
         return BadRequest(f"there is no rule '{name[:60]}'; the rules are: {known}{others}")
 
     def _row(self, one: RuleState) -> RuleRow:
-        engine, rule = self._engine, one.rule
+        ledger, rule = self._ledger, one.rule
         return RuleRow(
             rule.name,
             rule.selector.text,
             rule.action.text,
             rule.mode,
-            one.in_force(engine.cap),
-            one.why(engine.cap, frozen=self._is_frozen()) or self._missing(rule),
+            one.in_force(ledger.cap),
+            one.why(ledger.cap, frozen=self._is_frozen()) or self._missing(rule),
             max(one.meant, one.counting),
             self._left(one),
-            sum(act.rule == rule.name for act in engine.active),
+            ledger.active.of(rule.name),
             rule.wait,
             rule.lasts,
             "" if rule.action.verb in FREE else str(rule.limit),
@@ -143,7 +147,7 @@ class PredictVerbs:
         _check_sight("interventions")
         found = tuple(
             self._row_of(made)
-            for made in list(self._engine.interventions.values())
+            for made in list(self._ledger.interventions.values())
             if message.select == made.state or _fits(made.rule, message.select)
         )
         if not found and message.select not in _STATES:
@@ -153,7 +157,7 @@ class PredictVerbs:
     async def show_intervention(self, message: ShowIntervention) -> InterventionDetails:
         _check_sight("interventions")
         made = self._made(message.number)
-        one = self._engine.state_of(made.rule)
+        one = self._ledger.state_of(made.rule)
         free = made.action.verb in FREE
         return InterventionDetails(
             self._row_of(made),
@@ -165,7 +169,7 @@ class PredictVerbs:
             "" if one is None else str(one.groups["act"]),
             "" if one is None else str(one.groups["hold back"]),
             None if one is None else self._left(one),
-            None if free else max(0.0, self._engine.spent.left(self._system.clock())),
+            None if free else max(0.0, self._ledger.spent.left(self._system.clock())),
         )
 
     async def undo_intervention(self, message: UndoIntervention) -> InterventionRow:
@@ -180,13 +184,13 @@ class PredictVerbs:
             may = True
         if not may:
             raise Refused(f"your grants do not reach what intervention {made.number} is about")
-        wrong = await self._engine.undo(made, "a person has undone it", by=here.caller.principal, over="undone")
+        wrong = await self._undoing.undo(made, "a person has undone it", by=here.caller.principal, over="undone")
         if wrong:
             raise BadRequest(f"intervention {made.number} is not undone: {wrong}")
         return self._row_of(made)
 
     def _made(self, number: int) -> Intervention:
-        made = self._engine.interventions.get(number)
+        made = self._ledger.interventions.get(number)
         if made is None:
             raise BadRequest(
                 f"there is no intervention {number}, or it is forgotten; 'tokengate interventions' lists them"

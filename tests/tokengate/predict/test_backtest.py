@@ -313,7 +313,7 @@ def test_rules_that_look_each_second_decide_about_records_as_they_did_live(
         for _ in range(5):
             seen.look(1.0)
         live = {(one.rule, one.uid): one.state for one in seen.all if one.state != "refused"}
-        on_system_loop(seen.gate, lambda: seen.predict._open.undo_all("the test goes on"))
+        on_system_loop(seen.gate, lambda: seen.predict._undoing.undo_all("the test goes on"))
         opened.set()
         for one in made:
             one.result(60)

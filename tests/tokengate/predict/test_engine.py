@@ -504,7 +504,7 @@ def test_an_intervention_that_fails_is_refused_and_the_look_goes_on(
         async def fail(*_args: object) -> None:
             raise OSError(5, "broken")
 
-        monkeypatch.setattr("tokengate.predict._plugin.ask_as", fail)
+        monkeypatch.setattr("tokengate.predict._gate_host.ask_as", fail)
         seen.look(5)
 
         assert seen.states() == ["refused"] * 4

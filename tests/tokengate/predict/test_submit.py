@@ -243,7 +243,7 @@ def test_tokens_that_have_ended_take_no_memory_until_their_time_is_over(open_gat
             for one in [parse.submit(9, []) for _ in range(3)]:
                 one.result(LIMIT)
 
-        assert len(seen.predict._submit._due) < 1_100
+        assert len(seen.predict._submit._steered._due) < 1_100
         assert seen.predict._submit.active == 0
 
 
@@ -264,7 +264,7 @@ def test_an_interrupt_at_submit_leaves_no_token_behind(open_gate: Open, monkeypa
                 parse(9, [])
 
         assert dict(seen.gate._system.live) == before
-        assert seen.predict._submit.touched("parse") == 0
+        assert seen.predict._submit._steered.touched("parse") == 0
         go_on(seen, tokens)
 
 
