@@ -192,12 +192,13 @@ def may_raise_at(code: CodeType, offset: int, line: int) -> bool:
     """Tell whether an exception may be raised where a line begins at this offset.
 
     Not at the exit of a `with` block, which has the line of its `with`, but lies behind the block and outside of its
-    protected range. Not at a NOP: it may be a `try`, before which a lock may have been taken, or a `continue` on its
+    protected range. Not where a value is stored or dropped: a call on another line has just returned it, and may have
+    acquired it. Not at a NOP: it may be a `try`, before which a lock may have been taken, or a `continue` on its
     way out through a `finally`. Not at a jump, which is sometimes outside of the protected range of the code around it.
     It may be raised at the `pass` of a loop that does nothing else.
     """
     name = opname[code.co_code[offset]]
-    if "JUMP" in name:
+    if "JUMP" in name or name == "POP_TOP" or name.startswith("STORE_"):
         return False
     if name == "NOP":
         behind = offset + 2
@@ -215,22 +216,56 @@ def leaps_handlers(code: CodeType, offset: int) -> bool:
     return target is not None and _covered(code, offset) != _covered(code, target)
 
 
-def leads_into_try(code: CodeType, offset: int) -> bool:
-    """Tell whether a `try` follows the instruction at an offset: that may acquire what the `try` releases.
+def takes_for_try(frames: list[FrameType]) -> bool:
+    """Tell whether a step is in a call which may acquire what a `try` right behind it releases.
 
-    In code that has run often, Python 3.11 calls from the `PRECALL` in front of a `CALL`.
+    Args:
+        frames: of the step, the outermost first; a function that only returns what it has acquired counts as its call.
     """
-    operations, first = code.co_code, offset + 2
-    if opname[operations[offset]] == "PRECALL":
-        while opname[operations[first]] == "CACHE":
-            first += 2
-        first += 2
-    for behind in range(first, len(operations), 2):
-        name = opname[operations[behind]]
+    for frame in reversed(frames):
+        code, behind = frame.f_code, _behind_call(frame.f_code, frame.f_lasti)
+        if _leads_into_try(code, behind):
+            return True
+        if not _leads_out(code, behind):
+            break
+    return False
+
+
+def _behind_call(code: CodeType, offset: int) -> int:
+    """Return the offset behind an instruction.
+
+    In code that has run often, Python 3.11 calls from the `PRECALL` in front of a `CALL`, which is passed over then.
+    """
+    if opname[code.co_code[offset]] == "PRECALL":
+        offset = next(behind for behind, _ in _following(code, offset + 2))
+    return offset + 2
+
+
+def _following(code: CodeType, offset: int) -> Iterator[tuple[int, str]]:
+    """Yield (offset, name) of the instructions that run from an offset on, as long as no condition decides."""
+    operations = code.co_code
+    while offset < len(operations):
+        name = opname[operations[offset]]
+        if name == "JUMP_FORWARD":
+            offset += 2 * operations[offset + 1]
+        elif name != "CACHE":
+            yield offset, name
+        offset += 2
+
+
+def _leads_into_try(code: CodeType, offset: int) -> bool:
+    for behind, name in _following(code, offset):
         if name == "NOP":
             return _handler_of(code, behind) != _handler_of(code, behind + 2)
-        if name not in ("CACHE", "POP_TOP") and not name.startswith("STORE_"):
+        if name != "POP_TOP" and not name.startswith("STORE_"):
             break
+    return False
+
+
+def _leads_out(code: CodeType, offset: int) -> bool:
+    for _, name in _following(code, offset):
+        if name not in ("POP_TOP", "LOAD_CONST"):
+            return name.startswith("RETURN_")
     return False
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors._exceptions import TokenInterrupt
 from actors.concurrency._thread_frames import thread_exceptions, thread_frames
-from actors.steps._frames import find_step, in_cleanup, in_event_loop, leads_into_try, leaps_handlers, may_stop
+from actors.steps._frames import find_step, in_cleanup, in_event_loop, leaps_handlers, may_stop, takes_for_try
 from actors.steps._monitoring import handles_interrupt, monitor
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def send_interrupt(hold: Hold) -> bool:
             innermost, where = frames[-1], frames[-1].f_lasti
             if in_cleanup(frames) or _interrupted(ident):
                 return False
-            if leads_into_try(innermost.f_code, where) or leaps_handlers(innermost.f_code, where):
+            if takes_for_try(frames) or leaps_handlers(innermost.f_code, where):
                 return False
             # Prepared before the last look, so that little time is left in which the thread could run on.
             set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc

@@ -418,15 +418,19 @@ def test_wherever_code_is_ended_what_it_took_is_given_back(system: ActorSystem, 
 
 
 @pytest.mark.parametrize("calls", [0, 100], ids=["in new code", "in adapted code"])
+@pytest.mark.parametrize("is_direct", [True, False], ids=["itself", "in a function"])
 def test_no_interrupt_comes_between_a_call_and_the_try_that_gives_back_what_it_took(
-    place: OperationPlace, until: Until, tmp_path: Path, calls: int
+    place: OperationPlace, until: Until, tmp_path: Path, calls: int, is_direct: bool
 ) -> None:
     """Code that has run often is adapted by the interpreter, which then calls from other instructions."""
     pipe, taken, given = str(tmp_path / "pipe"), list[int](), list[int]()
     os.mkfifo(pipe)
 
+    def take(path: str) -> int:
+        return os.open(path, os.O_RDONLY)
+
     def work(path: str) -> None:
-        file = os.open(path, os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY) if is_direct else take(path)
         try:
             taken.append(file)
             while path == pipe:
