@@ -145,7 +145,8 @@ class Screen:
                 if one.number > self._seen:
                     self._seen = one.number
                     hint = f"; tokengate apply {one.proposal}" if one.proposal else ""
-                    say(f"  {one.number}: {one.rule}, {one.verb} of {one.target}: {one.state}{hint}")
+                    why = f", {one.why}" if one.why else ""
+                    say(f"  {one.number}: {one.rule}, {one.verb} of {one.target}: {one.state}{why}{hint}")
 
 
 def say(text: str) -> None:

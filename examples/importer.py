@@ -133,7 +133,10 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tokengate run examples/importer.py:gate --", description="Import CSV files.")
     parser.add_argument("directory", type=Path, nargs="?", default=Path(), help="of the files; else the working one")
     parser.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="where database and journal are")
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    if not chosen.directory.is_dir():
+        parser.error(f"'{chosen.directory}' is no directory")
+    return chosen
 
 
 # Under `tokengate run` this file is what `sys.argv` begins with, and what follows is for us.

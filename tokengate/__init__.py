@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 from tokengate import _installation
 
+_installation.end_at_ctrl_c()
 _installation.check_packages()
 _installation.check_patches()
 

@@ -1,4 +1,4 @@
-"""Finds what TokenGate cannot work with: files that hide its packages, and programs that are patched.
+"""Finds what TokenGate cannot work with: hidden packages, and patched programs. Has Ctrl-C end a command that loads.
 
 Programs use the names `actors` and `supervisors`, too.
 
@@ -6,6 +6,7 @@ This runs before anything else of TokenGate is imported, so it needs the standar
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
@@ -66,3 +67,23 @@ def check_patches() -> None:
     """Raise `ImportError` in a program that eventlet has patched, where trio cannot be imported."""
     if "trio" not in sys.modules and getattr(sys.modules.get("eventlet.patcher"), "already_patched", None):
         raise ImportError(f"TokenGate cannot be imported: {patches()}")
+
+
+def end_at_ctrl_c() -> None:
+    """Have Ctrl-C end the `tokengate` command at once, and without a traceback, while its modules are imported."""
+    if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def interrupt_at_ctrl_c() -> None:
+    """Have Ctrl-C raise `KeyboardInterrupt` again, which the command handles from now on."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_command() -> bool:
+    """Tell whether this process is the `tokengate` command, by what it was started with."""
+    first = sys.argv[0] if getattr(sys, "argv", None) else ""
+    if first == "-m":  # until its package is imported
+        return sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] == ["tokengate"]
+    return os.path.basename(first) == "tokengate"

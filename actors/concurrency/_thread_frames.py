@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import accumulate, repeat, takewhile
@@ -47,8 +48,13 @@ def _undisturbed(look: Callable[[], Any]) -> Any:
 
 
 def thread_frames() -> dict[int, FrameType]:
-    """Return the innermost frames of all threads: {ident: frame}."""
+    """Return the innermost frames of all other threads: {ident: frame}.
+
+    The caller's own would refer to itself through this dict, so that all of them, with their variables, would live on
+    until a collection.
+    """
     frames: dict[int, FrameType] = _undisturbed(sys._current_frames)
+    del frames[threading.get_ident()]
     return frames
 
 

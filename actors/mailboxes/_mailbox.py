@@ -1060,7 +1060,7 @@ class Mailbox:
     def _index(self) -> None:
         """Have lane 0 indexed, unless a drainer is about to take from it: that one would get a token out of order."""
         self._plain = False  # before the look: a drainer that comes after it takes under the lock
-        if not any(map(_takes_from_lane_0, thread_frames().values())):
+        if not any(map(_takes_from_lane_0, (sys._getframe(), *thread_frames().values()))):
             self._lanes.index()
         self._set_flags()
 

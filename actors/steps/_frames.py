@@ -13,6 +13,7 @@ those of the block.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dis import opmap, opname
 from functools import lru_cache
@@ -123,6 +124,9 @@ def find_step(token: Token[Any]) -> tuple[int, list[FrameType]] | None:
 
     The frames are a snapshot; the thread runs on. A direct call within a step is part of both steps.
     """
+    frames = step_frames(token, sys._getframe(1))
+    if frames is not None:
+        return threading.get_ident(), frames
     for ident, frame in thread_frames().items():
         frames = step_frames(token, frame)
         if frames is not None:

@@ -11,7 +11,6 @@ it undone.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from inspect import CO_GENERATOR, CO_OPTIMIZED
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -72,9 +71,8 @@ def _locals(*, waiting: bool) -> list[Any]:
     """
     found: list[Any] = []
     note_reads()
-    me = threading.get_ident()
-    for thread, innermost in thread_frames().items():
-        for frame in frames_from(None if thread == me else innermost):
+    for innermost in thread_frames().values():
+        for frame in frames_from(innermost):
             if not waiting and frame.f_code in _WAITING:
                 break
             # No frames of users: reading their variables may run code, or undo what a debugger has just set.

@@ -50,6 +50,15 @@ def imported(folder: Path) -> dict[tuple[str, int], list[str]]:
     return {(file, number): json.loads(fields) for file, number, fields in rows}
 
 
+def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """It would look as if all were imported."""
+    with start(tmp_path / "none") as program:
+        _, error = program.communicate(timeout=60)
+
+    assert program.returncode == 2
+    assert error.endswith(f"error: '{tmp_path / 'none'}' is no directory\n")
+
+
 def finish(program: programs.Program) -> None:
     """Wait until nothing is left, and stop it with Ctrl-C."""
     assert program.stdout is not None

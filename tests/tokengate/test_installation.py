@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +92,32 @@ def test_a_link_to_the_installation_is_the_installation(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(ROOT)
 
     assert _installation.foreign_file("actors", [str(tmp_path / "link")]) is None
+
+
+@pytest.mark.parametrize("started", [["-m", "tokengate"], ["tokengate"]], ids=["as a module", "as a script"])
+def test_ctrl_c_while_the_command_is_loaded_ends_it_without_a_traceback(tmp_path: Path, started: list[str]) -> None:
+    """By the signal, so a shell has the exit code 130."""
+    (tmp_path / "tokengate").write_text("from tokengate.cli import main\nmain()\n")
+    (tmp_path / "slow" / "trio").mkdir(parents=True)
+    (tmp_path / "slow" / "trio" / "__init__.py").write_text(
+        "import signal\nprint('loads', flush=True)\nsignal.pause()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path / 'slow'}:{ROOT}"}
+    with subprocess.Popen(
+        [sys.executable, *started, "ls"], stdout=-1, stderr=-1, text=True, cwd=tmp_path, env=environment
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "loads\n"
+        program.send_signal(signal.SIGINT)
+        said = program.communicate(timeout=30)
+
+    assert (program.returncode, *said) == (-signal.SIGINT, "", "")
+
+
+def test_ctrl_c_in_a_program_that_imports_tokengate_is_left_as_it_is(tmp_path: Path) -> None:
+    """Only the command is loaded for nothing else."""
+    (tmp_path / "main.py").write_text("import signal, tokengate\nprint(signal.getsignal(signal.SIGINT))\n")
+
+    out, _ = python("main.py", cwd=tmp_path)
+
+    assert "default_int_handler" in out

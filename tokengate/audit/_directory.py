@@ -25,19 +25,35 @@ def opened_directory(path: Path) -> int:
     Raises:
         OSError: it cannot be used, belongs to another user, or is open to others.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, "it is no directory", str(path)) from None
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | NO_LINK)
     found = os.fstat(folder)
     why = ""
     if found.st_uid != os.geteuid() != 0:
         why = f"it belongs to user {found.st_uid}; name another"
-    elif mode := stat.S_IMODE(found.st_mode) & 0o077:
-        why = f"it is open to others (mode ...{mode:03o}); chmod 700"
+    elif (mode := stat.S_IMODE(found.st_mode)) & 0o077:
+        why = f"it is open to others (mode {mode:03o}); chmod 700"
     if why:
         os.close(folder)
         raise PermissionError(errno.EPERM, why, str(path))
     return folder
+
+
+def unusable(path: Path, error: OSError, elsewhere: str) -> BadStateDirectory:
+    """Return the error of a directory that could not be opened.
+
+    Args:
+        path: of the directory.
+        error: why it could not; behind a semicolon it may say what to do.
+        elsewhere: what to do if neither that nor its rights can be the remedy.
+    """
+    why, _, remedy = (error.strerror or str(error)).partition("; ")
+    rights = "give it to the user of the gate, or name another" if isinstance(error, PermissionError) else elsewhere
+    return BadStateDirectory(str(path), why, remedy or rights)
 
 
 def check_for_database(folder: Path) -> None:
@@ -49,8 +65,7 @@ def check_for_database(folder: Path) -> None:
     try:
         os.close(opened_directory(folder))
     except OSError as error:
-        remedy = "give it to the user of the gate" if isinstance(error, PermissionError) else _ELSEWHERE
-        raise BadStateDirectory(str(folder), error.strerror or str(error), remedy) from error
+        raise unusable(folder, error, _ELSEWHERE) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise BadStateDirectory(str(folder), "it is not writable", "give its user the right to write, or name another")
     if kind := _remote(folder):

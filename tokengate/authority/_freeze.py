@@ -89,7 +89,12 @@ class Freeze:
         try:
             found = await self._off_loop(self._exists)
             self.problem = ""
-            self._is_on = found if self._is_on is None else self._is_on  # it may have begun meanwhile
+            if self._is_on is None:  # it may have begun meanwhile
+                self._is_on = found
+                if found:
+                    _logger.warning(
+                        "rules are frozen from before, by '%s'; 'tokengate unfreeze' ends that", self._directory / _NAME
+                    )
         except OSError as error:
             before, self.problem = self.problem, str(self._error("{} cannot be read", error))
             if not before:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tokengate._installation import interrupt_at_ctrl_c
 from tokengate.cli._errors import INTERRUPTED
 from tokengate.cli._output import failures_told
 
@@ -49,6 +50,7 @@ class Commands(click.Group):
             raise click.UsageError(f"{error.format_message()} {remedy}", ctx) from None
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        interrupt_at_ctrl_c()
         with failures_told():
             return super().main(*args, **kwargs)
 

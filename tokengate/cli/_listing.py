@@ -12,10 +12,16 @@ from tokengate.cli._derive import command_of, show_answer
 
 
 class Listing(click.Group):
-    """A group whose command `list` is meant if its first argument is none of its commands."""
+    """A group whose command `list` is meant if its first argument is none of its commands.
+
+    The gate may be named before the command, too: `tokengate rules -g shop mode stuck act`.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         known = {*self.list_commands(ctx), *self.get_help_option_names(ctx)}
+        of_gate = 2 if args[:1] in (["-g"], ["--gate"]) else 1 if args and args[0].startswith("--gate=") else 0
+        if of_gate and args[of_gate : of_gate + 1] and args[of_gate] in known:
+            args = [args[of_gate], *args[:of_gate], *args[of_gate + 1 :]]
         listed = args[0] not in known if args else not ctx.resilient_parsing
         return super().parse_args(ctx, ["list", *args] if listed else args)
 

@@ -225,7 +225,7 @@ def _some(found: dict[str, Any], verb: str, example: str) -> dict[str, Any]:
 def _read_renice(verb: str, given: list[str]) -> Values:
     if len(given) != 1:
         raise ValueError("renice needs one priority, such as 'renice -1'")
-    return {"priority": _value(verb, "priority", given[0].removeprefix("priority="), int)}
+    return {"priority": _value(verb, "priority", given[0].removeprefix("priority="), _priority)}
 
 
 def _read_retag(_verb: str, given: list[str]) -> Values:
@@ -249,6 +249,13 @@ def _rate(text: str) -> float | str:
     if float(number) <= 0 or (slash and per not in ("s", "m", "h", "d")):
         raise ValueError("write tokens per second, such as 5/s or 100/m")
     return text if slash else float(number)
+
+
+def _priority(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("write a whole number, such as -1") from None
 
 
 def _whole(text: str) -> int:

@@ -143,6 +143,7 @@ class Backtest:
         steered = SteeredTokens()
         self._engine = Engine(host, self._forecasts, ledger, Undoing(host, ledger), steered)
         ledger.take(rules, {})
+        self._unseen = {one.rule.operation: one.rule.name for one in ledger.states if one.rule.operation is not None}
         for one in self._ledger.states:
             one.mode, one.trust = mode or one.mode, _Unshaken()
         self._submit = SubmitRules(self._engine, ledger, steered, self._forecasts, host)
@@ -271,6 +272,7 @@ class Backtest:
             self._count(one)
 
     def _learn(self, record: Record) -> None:
+        self._unseen.pop(record.operation, None)
         note_loop(self._loops, record.operation, record.state, record.more)
         if record.started is not None:
             self._models.learn(attempt_of(record, self._forecasts.chosen))
@@ -327,7 +329,9 @@ class Backtest:
             if part.name in _UNKNOWN and not part.is_tag
         ]
         steered = f"what {self._steered:,} tokens were before they were steered: their priority, tags and place there"
+        unseen = [f"there is no record of '{name}', which rule '{rule}' is for" for name, rule in self._unseen.items()]
         return [
+            *unseen,
             *asked,
             *self._gaps,
             *([steered] if self._steered else []),

@@ -101,6 +101,8 @@ class RuleState:
         self.rule = rule
         self.persisting = persisting(rule)
         self.mode: Mode = rule.mode
+        if before is not None and before.rule.mode == rule.mode and not (rule.at_submit and before.mode == "propose"):
+            self.mode = before.mode  # an operator has set it, and the file says no other one
         self.trust = Trust()
         self.spent = Spent(rule.limit)
         self.matched: dict[int, float] = {}

@@ -6,13 +6,16 @@ import fcntl
 import logging
 import os
 from pathlib import Path
+from typing import Final
 
 from tokengate._exceptions import BadStateDirectory
-from tokengate.audit._directory import opened_directory
+from tokengate.audit._directory import opened_directory, unusable
 from tokengate.predict._model_files import read_models, write_models
 from tokengate.predict._models import Models
 
 _logger = logging.getLogger("tokengate.predict")
+
+_ANOTHER: Final = "name another directory"
 
 
 class ModelDirectory:
@@ -42,10 +45,9 @@ class ModelDirectory:
         except BlockingIOError:
             self.close()
             why = "a gate that is open keeps what it has learned there"
-            raise BadStateDirectory(str(self.path), why, "name another directory") from None
+            raise BadStateDirectory(str(self.path), why, _ANOTHER) from None
         except OSError as error:
-            remedy = "give it to the user of the gate, or name another"
-            raise BadStateDirectory(str(self.path), error.strerror or str(error), remedy) from error
+            raise unusable(self.path, error, _ANOTHER) from error
         for problem in read_models(self.path, models, gate):
             _logger.error("%s; predictions are made without it", problem)
 

@@ -93,6 +93,8 @@ class Predict(Plugin):
             raise ValueError(f"tags of Predict is {tags!r}; it must hold names of tags, such as ('tenant',)")
         if mode not in MODES:
             raise ValueError(f"mode of Predict is {mode!r}; use one of {', '.join(MODES)}")
+        if not isinstance(models, str | os.PathLike | None):
+            raise ValueError(f"models of Predict is {models!r}; it must be the path of a directory, or None")
         self._tags = names
         self._mode: Mode = mode
         self._budget = Budget.of(budget, "Predict")

@@ -7,6 +7,7 @@ import gc
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -108,6 +109,33 @@ def test_a_stack_is_that_of_the_thread() -> None:
 
     assert names[names.index("pass_through") :][:4] == ["pass_through", "inner", "outer", "run"]
     assert list(frames_from(None)) == []
+
+
+def test_a_look_keeps_nothing_alive() -> None:
+    """What a function has is released at its end, without a collection."""
+
+    class Held:
+        pass
+
+    held: list[weakref.ref[Held]] = []
+    door = Door()
+
+    def hold() -> None:
+        each = Held()
+        held.append(weakref.ref(each))
+        door.pass_through()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    door.wait_reached()
+    gc.disable()
+    try:
+        assert thread_frames()[thread.ident or 0]
+        door.open()
+        thread.join(LIMIT)
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_frames_of_suspended_code_and_what_threads_handle_can_be_read() -> None:

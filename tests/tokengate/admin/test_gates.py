@@ -268,7 +268,7 @@ def test_a_directory_that_is_open_to_others_is_an_error(monkeypatch: pytest.Monk
             os.chmod(directory, 0o777)
             problem = await problem_of(Gates(Path(directory)).listed())
             assert (problem.status, problem.name) == (503, "ControlError")
-            assert "is open to others (mode ...077)" in problem.detail
+            assert "is open to others (mode 777)" in problem.detail
 
     run(test)
 

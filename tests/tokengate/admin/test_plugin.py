@@ -136,7 +136,7 @@ def test_a_daemon_that_cannot_be_started_is_logged_and_the_gate_works(
         assert gate.control.info().name == "shop"
 
     (line,) = [record.getMessage() for record in caplog.records if record.name == "tokengate.admin"]
-    assert "is open to others (mode ...077); set TOKENGATE_RUNTIME_DIR" in line
+    assert "is open to others (mode 777); set TOKENGATE_RUNTIME_DIR" in line
     assert line.endswith("run 'tokengate admin'")
 
 

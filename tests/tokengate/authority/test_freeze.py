@@ -66,8 +66,8 @@ def test_it_needs_rights(people: People) -> None:
     assert people.process.unfreeze()
 
 
-def test_it_survives_a_restart_of_the_gate(frozen: Path) -> None:
-    """By a file that only this user can read, which says since when, and why."""
+def test_it_survives_a_restart_of_the_gate(frozen: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By a file that only this user can read, which says since when, and why; the next gate warns of it once."""
     with Gate("shop", control_socket=False) as gate:
         gate.control.freeze(reason="a bad\nprediction")
     said = json.loads(frozen.read_text())
@@ -79,6 +79,8 @@ def test_it_survives_a_restart_of_the_gate(frozen: Path) -> None:
             with pytest.raises(Refused, match="frozen"):
                 people[RULE].pause("operation=none")
             assert gate.control.whoami().frozen
+    warnings = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert warnings == [f"rules are frozen from before, by '{frozen}'; 'tokengate unfreeze' ends that"] * 2
     with Gate("other", control_socket=False) as gate:
         assert not gate.control.whoami().frozen
     with Gate("shop", control_socket=False) as gate:

@@ -71,6 +71,14 @@ def models(monkeypatch: pytest.MonkeyPatch) -> FixedModels:
 
 
 @pytest.mark.usefixtures("models")
+def test_an_operation_of_a_rule_that_has_no_record_is_told() -> None:
+    """It may be a slip."""
+    rules = [Rule(name=name, select=f"operation={name},age>1", do="renice -1") for name in ("work", "wrok")]
+
+    assert backtest(rules, [event(1, 0, 5)])[2][0] == "there is no record of 'wrok', which rule 'wrok' is for"
+
+
+@pytest.mark.usefixtures("models")
 def test_a_budget_is_one_of_the_time_of_the_records() -> None:
     """Three a minute: three at once, none for the rest of the minute, and three more in the next one."""
     rule = Rule(name="slow", select="operation=work", do="pause", mode="act", budget="3/min, 100%")

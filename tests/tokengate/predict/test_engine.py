@@ -294,6 +294,24 @@ def test_a_rule_that_is_gone_has_what_it_did_undone(open_gate: Open, opened: thr
         assert seen.states(one)[:1] == ["expired"]
 
 
+def test_the_mode_of_an_operator_stays_until_the_file_says_another_one(open_gate: Open, tmp_path: Path) -> None:
+    """Also when the rest of the rule changes."""
+    file = tmp_path / "tokengate.toml"
+    text = '[[rule]]\nname = "a"\nselect = "overrun>{}"\ndo = "pause"\nmode = "{}"\n'
+    file.write_text(text.format(2, "act"))
+    with open_gate(config=file) as seen:
+        from tokengate.predict._kinds import SetModeOfRule
+
+        seen.gate.control.ask(SetModeOfRule("a", "observe"))
+        found = []
+        for number, mode in ((3, "act"), (3, "propose"), (4, "propose")):
+            file.write_text(text.format(number, mode))
+            seen.gate.control.reload()
+            found.append(seen.predict.rules()[0].in_force)
+
+    assert found == ["observe", "propose", "propose"]
+
+
 def test_a_file_with_a_bad_rule_replaces_none(open_gate: Open, tmp_path: Path) -> None:
     """All or none."""
     file = tmp_path / "tokengate.toml"

@@ -300,6 +300,19 @@ def test_a_directory_of_models_that_cannot_be_used_opens_no_gate(tmp_path: Path)
         Gate("seer", plugins=[Predict(models=file)]).open()
 
 
+def test_what_cannot_be_a_directory_of_models_is_told_with_the_remedy(tmp_path: Path) -> None:
+    """A file, one that others may read, and what is no path."""
+    (tmp_path / "file").touch()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o755)
+    said = {"file": "it is no directory; name another directory", "open": r"open to others \(mode 755\); chmod 700$"}
+    for name, why in said.items():
+        with pytest.raises(BadStateDirectory, match=why):
+            Gate("seer", plugins=[Predict(models=tmp_path / name)], control_socket=False).open()
+    with pytest.raises(ValueError, match="models of Predict is 3; it must be the path of a directory, or None"):
+        Predict(models=3)  # type: ignore[arg-type]
+
+
 def test_a_directory_of_models_serves_one_gate_at_a_time(tmp_path: Path) -> None:
     """Two gates would overwrite what the other has learned; the next one may have it, also after a failed opening."""
 

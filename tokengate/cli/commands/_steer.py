@@ -150,8 +150,9 @@ def _named_words(words: Sequence[str], names: Collection[str]) -> tuple[list[str
 def estimate(connection: Connection, /, words: tuple[str, ...], wait_approval: float | None, **said: Any) -> None:
     targets, found = _named_words(words, ("run", "memory"))
     if not found:
+        last = f", and '{targets[-1]}' is neither" if len(targets) > 1 and "=" in targets[-1] else ""
         raise UsageProblem(
-            f"estimate needs run=TIME, memory=SIZE or both after TARGET: tokengate {Estimate.examples[0]}"
+            f"estimate needs run=TIME, memory=SIZE or both after TARGET{last}: tokengate {Estimate.examples[0]}"
         )
     connection.wait_approval = wait_approval
     _steer(connection, Estimate(target_of(targets), **found, **said))

@@ -185,8 +185,8 @@ def check_directory(place: Path, group: int | None = None, *, enters: bool = Fal
     if found.st_uid != os.geteuid() and not named:
         raise ControlError(f"directory '{place}' of control sockets belongs to user {found.st_uid}; {_REMEDY}")
     may_see = 0o050 if enters or found.st_gid == group else 0
-    if (mode := stat.S_IMODE(found.st_mode) & 0o077) & ~may_see:
-        raise ControlError(f"directory '{place}' of control sockets is open to others (mode ...{mode:03o}); {_REMEDY}")
+    if (mode := stat.S_IMODE(found.st_mode)) & 0o077 & ~may_see:
+        raise ControlError(f"directory '{place}' of control sockets is open to others (mode {mode:03o}); {_REMEDY}")
 
 
 def listen_at(path: Path, group: int | None) -> socket.socket:

@@ -103,7 +103,10 @@ def test_a_rule_gets_another_mode_for_a_reason(predict: Predict) -> None:
     done = run("rules", "mode", "big-renders", "propose", "--reason", "it was right")
     unknown, wrong = run("rules", "mode", "big", "act"), run("rules", "mode", "big-renders", "dream")
 
-    assert predict.modes == [("big-renders", "propose", "it was right")]
+    before = run("rules", "-g", "ruled", "mode", "big-renders", "observe", "--reason", "a quiet night")
+
+    assert predict.modes == [("big-renders", "propose", "it was right"), ("big-renders", "observe", "a quiet night")]
+    assert before.stdout.splitlines()[1].startswith("big-renders")
     assert done.stdout.splitlines()[1].startswith("big-renders")
     assert (unknown.exit_code, unknown.stderr) == (2, "Error: there is no rule 'big'; the rules are: big-renders\n")
     assert (wrong.exit_code, "'observe', 'propose', 'act'" in wrong.stderr) == (2, True)

@@ -217,7 +217,7 @@ def test_lifting_what_does_not_hold_is_an_error(monkeypatch: pytest.MonkeyPatch)
         (["retag", "7", "--set", "a"], "write --set TAG=VALUE"),
         (["reroute", "7"], "--to"),
         (["estimate", "run=10m"], "estimate needs run=TIME, memory=SIZE or both after TARGET: tokengate estimate 42"),
-        (["estimate", "7", "ram=5"], "estimate needs run=TIME, memory=SIZE or both after TARGET"),
+        (["estimate", "7", "ram=5"], "memory=SIZE or both after TARGET, and 'ram=5' is neither"),
         (["estimate", "7", "run=5", "run=6"], "run is given twice, run=5 and run=6; give it once"),
         (["preempt", "7", "to=cpu", "memory=1GB", "to=io"], "to is given twice, to=cpu and to=io; give it once"),
         (["preempt", "7", "ram=5"], "'ram=5' is a selector, which must be the only TARGET"),

@@ -206,8 +206,8 @@ def _of_another_and_open(place: Path) -> None:
     [
         (_link, "is not a directory"),
         (Path.touch, "cannot make directory .* File exists"),
-        (_open_to_group, "is open to others .mode ...070."),
-        (_open_to_all, "is open to others .mode ...005."),
+        (_open_to_group, "is open to others .mode 770."),
+        (_open_to_all, "is open to others .mode 705."),
         pytest.param(_of_another, "belongs to user 12345", marks=needs_root),
         pytest.param(_of_another_and_open, "belongs to user 12345", marks=needs_root),
     ],
