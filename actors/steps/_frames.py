@@ -12,6 +12,7 @@ those of the block.
 
 from __future__ import annotations
 
+import dis
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -69,6 +70,34 @@ _BARRIERS: Final = frozenset(
         *(() if sys.version_info >= (3, 12) else ("functools",)),  # its cached_property locked until then
     )
 )
+
+# Modules in whose own frames nothing is stopped: between two of their lines they hold what others have acquired.
+_UNSTOPPED: Final = _PASSAGES | {"contextlib"}
+
+# Names, or beginnings of them, of the instructions of straight code: they neither call nor go back.
+_STRAIGHT: Final = (
+    "COMPARE_OP",
+    "COPY",
+    "EXTENDED_ARG",
+    "IS_OP",
+    "JUMP_FORWARD",
+    "LOAD_CONST",
+    "LOAD_DEREF",
+    "LOAD_FAST",
+    "LOAD_GLOBAL",
+    "LOAD_NAME",
+    "NOP",
+    "POP_JUMP_",
+    "POP_TOP",
+    "STORE_",
+    "SWAP",
+    "TO_BOOL",
+    "UNARY_NOT",
+    "UNPACK_",
+)
+_RETURNS: Final = ("RETURN_", "YIELD_VALUE")
+_JUMPS: Final = frozenset(dis.hasjrel)
+_PROLOGUE: Final = ("COPY_FREE_VARS", "MAKE_CELL", "POP_TOP", "RESUME", "RETURN_GENERATOR")
 
 _EVENT_LOOPS = ("trio._core._run", "asyncio.base_events")
 
@@ -172,12 +201,12 @@ def _open_frames(frames: list[FrameType]) -> list[FrameType]:
 
 def stoppable(frames: list[FrameType]) -> list[FrameType]:
     """Return those frames of a step, the outermost first, in which it may be stopped."""
-    return [frame for frame in _open_frames(frames) if _module_of(frame) not in _PASSAGES]
+    return [frame for frame in _open_frames(frames) if _module_of(frame) not in _UNSTOPPED]
 
 
 def may_stop(frames: list[FrameType]) -> bool:
     """Tell whether a step may be stopped where it is, with these frames."""
-    return bool(frames) and _module_of(frames[-1]) not in _PASSAGES and len(_open_frames(frames)) == len(frames)
+    return bool(frames) and _module_of(frames[-1]) not in _UNSTOPPED and len(_open_frames(frames)) == len(frames)
 
 
 # Where a step may be interrupted
@@ -195,11 +224,12 @@ def in_cleanup(frames: list[FrameType]) -> bool:
 def may_raise_at(code: CodeType, offset: int, line: int) -> bool:
     """Tell whether an exception may be raised where a line begins at this offset.
 
-    Not at the exit of a `with` block, which has the line of its `with`, but lies behind the block and outside of its
-    protected range. Not where a value is stored or dropped: a call on another line has just returned it, and may have
-    acquired it. Not at a NOP: it may be a `try`, before which a lock may have been taken, or a `continue` on its
-    way out through a `finally`. Not at a jump, which is sometimes outside of the protected range of the code around it.
-    It may be raised at the `pass` of a loop that does nothing else.
+    Not at the line of a `with`, before which something may have been acquired that it releases; it is also that of the
+    exit, which lies behind the block and outside of its protected range. Not where a function only returns what it may
+    have acquired in the line before. Not where a value is stored or dropped: a call on another line has just returned
+    it, and may have acquired it. Not at a NOP: it may be a `try`, before which a lock may have been taken, or a
+    `continue` on its way out through a `finally`. Not at a jump, which is sometimes outside of the protected range of
+    the code around it. It may be raised at the `pass` of a loop that does nothing else.
     """
     name = opname[code.co_code[offset]]
     if "JUMP" in name or name == "POP_TOP" or name.startswith("STORE_"):
@@ -207,8 +237,18 @@ def may_raise_at(code: CodeType, offset: int, line: int) -> bool:
     if name == "NOP":
         behind = offset + 2
         return behind in _jumps_back(code) and _handler_of(code, offset) == _handler_of(code, behind)
-    begins = _cleanup(code)[1].get(line)
-    return begins is None or offset <= begins
+    if offset in _jumps_back(code).values():
+        return True  # or a loop of nothing else would not be left
+    if line in _cleanup(code)[1]:
+        return False
+    ends = _straight_ends(code, offset)
+    return _is_first(code, offset) or not all(opname[code.co_code[end]].startswith(_RETURNS) for end in ends)
+
+
+def _is_first(code: CodeType, offset: int) -> bool:
+    """Tell whether nothing of a function has run before the instruction at an offset."""
+    instructions = _instructions(code)
+    return all(instructions[before][0].startswith(_PROLOGUE) for before in instructions if before < offset)
 
 
 def leaps_handlers(code: CodeType, offset: int) -> bool:
@@ -221,16 +261,21 @@ def leaps_handlers(code: CodeType, offset: int) -> bool:
 
 
 def takes_for_try(frames: list[FrameType]) -> bool:
-    """Tell whether a step is in a call which may acquire what a `try` right behind it releases.
+    """Tell whether a step is in a call which may acquire what a `try` or a `with` right behind it releases.
 
     Args:
         frames: of the step, the outermost first; a function that only returns what it has acquired counts as its call.
     """
     for frame in reversed(frames):
-        code, behind = frame.f_code, _behind_call(frame.f_code, frame.f_lasti)
-        if _leads_into_try(code, behind):
+        code, offset = frame.f_code, frame.f_lasti
+        if _module_of(frame) == "contextlib":
             return True
-        if not _leads_out(code, behind):
+        if opname[code.co_code[offset]].startswith("BEFORE_"):  # of `with`, and of `async with`
+            return frame is not frames[-1]
+        ends = list(_straight_ends(code, _behind_call(code, offset)))
+        if any(_is_try(code, end) or _begins_with_behind(code, end, offset) for end in ends):
+            return True
+        if not any(opname[code.co_code[end]].startswith(_RETURNS) for end in ends):
             break
     return False
 
@@ -240,37 +285,49 @@ def _behind_call(code: CodeType, offset: int) -> int:
 
     In code that has run often, Python 3.11 calls from the `PRECALL` in front of a `CALL`, which is passed over then.
     """
-    if opname[code.co_code[offset]] == "PRECALL":
-        offset = next(behind for behind, _ in _following(code, offset + 2))
-    return offset + 2
+    while offset not in _instructions(code):  # the caller of a function is seen in the cache of its call
+        offset -= 2
+    name, _, behind = _instructions(code)[offset]
+    return _instructions(code)[behind][2] if name == "PRECALL" else behind
 
 
-def _following(code: CodeType, offset: int) -> Iterator[tuple[int, str]]:
-    """Yield (offset, name) of the instructions that run from an offset on, as long as no condition decides."""
-    operations = code.co_code
-    while offset < len(operations):
-        name = opname[operations[offset]]
-        if name == "JUMP_FORWARD":
-            offset += 2 * operations[offset + 1]
-        elif name != "CACHE":
-            yield offset, name
-        offset += 2
+def _straight_ends(code: CodeType, offset: int) -> Iterator[int]:
+    """Yield the offsets of what ends the straight code from an offset on: calls, returns, loops, and each `try`."""
+    instructions, left, seen = _instructions(code), [offset], set[int]()
+    while left:
+        offset = left.pop()
+        if offset in seen or offset not in instructions:
+            continue
+        seen.add(offset)
+        name, target, behind = instructions[offset]
+        if not name.startswith(_STRAIGHT) or _is_try(code, offset):
+            yield offset
+            continue
+        if target > offset:
+            left.append(target)
+        if name != "JUMP_FORWARD":
+            left.append(behind)
 
 
-def _leads_into_try(code: CodeType, offset: int) -> bool:
-    for behind, name in _following(code, offset):
-        if name == "NOP":
-            return _handler_of(code, behind) != _handler_of(code, behind + 2)
-        if name != "POP_TOP" and not name.startswith("STORE_"):
-            break
-    return False
+def _is_try(code: CodeType, offset: int) -> bool:
+    return opname[code.co_code[offset]] == "NOP" and _handler_of(code, offset) != _handler_of(code, offset + 2)
 
 
-def _leads_out(code: CodeType, offset: int) -> bool:
-    for _, name in _following(code, offset):
-        if name not in ("POP_TOP", "LOAD_CONST"):
-            return name.startswith("RETURN_")
-    return False
+def _begins_with_behind(code: CodeType, offset: int, before: int) -> bool:
+    """Tell whether an instruction belongs to a `with` that begins behind another instruction."""
+    line = line_of(code, offset)
+    return line is not None and _cleanup(code)[1].get(line, -1) > before
+
+
+@lru_cache(maxsize=1024)
+def _instructions(code: CodeType) -> Mapping[int, tuple[str, int, int]]:
+    """Return all instructions: {offset: (name, offset of the target of a jump, or 0, offset of the next one)}."""
+    found = list(dis.get_instructions(code))
+    nexts = [one.offset for one in found[1:]] + [len(code.co_code)]
+    return {
+        one.offset: (one.opname, one.argval if one.opcode in _JUMPS else 0, behind)
+        for one, behind in zip(found, nexts, strict=True)
+    }
 
 
 def _handler_of(code: CodeType, offset: int) -> int | None:
