@@ -181,6 +181,8 @@ class Monitor:
             self._tool, self._blind = tool, False
             events = _monitoring.events
             self._events = events.LINE | events.JUMP | events.PY_RETURN
+            if sys.version_info >= (3, 13):  # or there would be no LINE behind the adapted beginning of a function
+                self._events |= events.PY_START
             _monitoring.register_callback(tool, events.LINE, self._on_line)
             _monitoring.register_callback(tool, events.JUMP, self._on_jump)
             _monitoring.register_callback(tool, events.PY_RETURN, self._on_return)

@@ -251,6 +251,7 @@ NOTHING = {
     "in a with": "with leaving(left):\n        while True: pass",
     "with a condition, in a with": "with leaving(left):\n        while code: pass",
     "with a condition inside, in a with": "with leaving(left):\n        for _ in iter(int, 1):\n            if _: pass",
+    "all of it in a function in one line": "all(map(lambda _: True, iter(int, 1)))",
 }
 
 
