@@ -346,7 +346,8 @@ class Stage:
         self._over = True
 
     def _where(self, player: _Player) -> str:
-        frames = frames_from(thread_frames().get(player.ident))
+        here = player.ident == threading.get_ident()
+        frames = frames_from(sys._getframe() if here else thread_frames().get(player.ident))
         frame = next((each for each in frames if each.f_code.co_filename.startswith(self._home)), None)
         if player.done or frame is None:
             return f"  thread {player.number}: {'has ended' if player.done else 'in code of the test'}"
