@@ -3,7 +3,7 @@
 Where code can be monitored, the monitor raises it (`_monitoring.py`). On Python 3.11, and on later ones when all tool
 ids are taken, an interrupt is an asynchronous exception, and a pause waits for the next `checkpoint()`.
 
-An interrupt waits while the code cleans up (`_frames.py` says how that is found) or already handles an interrupt, so it
+An interrupt waits while the code cleans up (see `_bytecode.py`) or already handles an interrupt, so it
 can safely be asked for again. It has the limits of any asynchronous exception: without a `with` or `try`, it may come
 between a line that acquires something and the line that stores it; and a `finally` that never ends is never
 interrupted. On Python 3.11 it is sent from outside. It is raised where the thread was seen, since a thread that waits
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from actors._exceptions import TokenInterrupt
 from actors.concurrency._thread_frames import thread_exceptions, thread_frames
-from actors.steps._frames import find_step, in_cleanup, in_event_loop, leaps_handlers, may_stop, takes_for_try
+from actors.steps._bytecode import leaps_handlers
+from actors.steps._frames import find_step, in_cleanup, in_event_loop, may_stop, takes_for_try
 from actors.steps._monitoring import handles_interrupt, monitor
 
 if TYPE_CHECKING:

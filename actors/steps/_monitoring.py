@@ -21,18 +21,8 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from actors._exceptions import TokenInterrupt
-from actors.steps._frames import (
-    find_step,
-    in_cleanup,
-    in_event_loop,
-    line_of,
-    loops_in_a_line,
-    may_raise_at,
-    may_stop,
-    on_event_loop,
-    step_frames,
-    stoppable,
-)
+from actors.steps._bytecode import line_of, loops_in_a_line, may_raise_at
+from actors.steps._frames import find_step, in_cleanup, in_event_loop, may_stop, on_event_loop, step_frames, stoppable
 
 if TYPE_CHECKING:
     from actors.tokens._hold import Hold

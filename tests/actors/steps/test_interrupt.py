@@ -1172,14 +1172,14 @@ def _cleanups(lock: Any) -> None:  # pragma: no cover
 
 def test_the_lines_of_finally_blocks_are_read_off_the_compiled_code() -> None:
     """All of them, however nested, and no others."""
-    from actors.steps._frames import _cleanup
+    from actors.steps._bytecode import cleanup
 
     source = Path(__file__).read_text().splitlines()
     code = _cleanups.__code__
     lines = range(code.co_firstlineno + 1, max(line for _, _, line in code.co_lines() if line is not None) + 1)
     marked = {number for number in lines if source[number - 1].endswith("# cleanup")}
 
-    found, withs = _cleanup(code)
+    found, withs = cleanup(code)
     # `try:` alone is an instruction that does nothing, which may or may not be there.
     assert {line for line in found if source[line - 1].strip() != "try:"} == marked
     assert {source[line - 1].split("#")[0].strip() for line in withs} == {"with lock:"}
