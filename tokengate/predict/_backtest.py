@@ -146,7 +146,7 @@ class Backtest:
         self._unseen = {one.rule.operation: one.rule.name for one in ledger.states if one.rule.operation is not None}
         for one in self._ledger.states:
             one.mode, one.trust = mode or one.mode, _Unshaken()
-        self._submit = SubmitRules(self._engine, ledger, steered, self._forecasts, host)
+        self._submit = SubmitRules(ledger, steered, self._forecasts, host)
         self._decided = decided
         self._copies = itertools.count(-1, -1)  # ids
         self._tallies: dict[tuple[str, str], _Tally] = {}
@@ -236,7 +236,7 @@ class Backtest:
             outcome, why = _AT_SUBMIT.get(did, "observes"), ""
             one = self._ledger.state_of(rule)
             assert one is not None
-            missing = self._engine.uncalibrated(asked, one.rule)
+            missing = self._forecasts.uncalibrated(asked, one.rule.uses)
             if outcome == "observes" and one.in_force(self._ledger.cap) == "act" and missing:
                 outcome, why = "not calibrated", f"{_UNCALIBRATED}: {', '.join(missing)}"
             token.verdicts[rule] = outcome, why

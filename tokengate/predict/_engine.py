@@ -21,7 +21,6 @@ from tokengate.predict._forecast import Forecasts
 from tokengate.predict._host import RULES, Host, outcome_in
 from tokengate.predict._intervention import Intervention, RuleState, State, explain
 from tokengate.predict._ledger import Ledger
-from tokengate.predict._rule import Rule
 from tokengate.predict._steered import SteeredTokens
 from tokengate.predict._undo import Undoing
 
@@ -165,7 +164,7 @@ class Engine:
             place.properties.guard,
             token.started_at is not None,
             place.is_idempotent(token._call),
-            self.uncalibrated(token, rule),
+            self._forecasts.uncalibrated(token, rule.uses),
             live_at(place, operation) + self._ledger.active.moved(operation),
             self._ledger.active.touched(operation, token.id) + self._steered.touched(operation),
             self._count_running(),
@@ -173,16 +172,6 @@ class Engine:
             self._ledger.active.held(rule.name),
             self._host.may_end(),
         )
-
-    def uncalibrated(self, token: Token[Any], rule: Rule) -> tuple[str, ...]:
-        """Return those of the predictions that a rule uses for a token which are not calibrated."""
-        if not rule.uses:
-            return ()
-        forecast: Any = token._extras.forecast
-        outlook = self._forecasts.outlook(token, own=False)
-        known = frozenset() if outlook is None else outlook.calibrated
-        said = () if forecast is None else (name for name in ("run", "memory") if getattr(forecast, name) is not None)
-        return tuple(sorted(rule.uses - known - set(said)))  # what a person has estimated needs no calibration
 
     def _count_running(self) -> int:
         if self._running is None:

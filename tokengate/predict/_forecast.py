@@ -198,6 +198,21 @@ class Forecasts:
     def predicted(self, token: Token[Any]) -> Prediction | None:
         return self._prediction(token, self._system.clock(), self.outlook(token, own=True))
 
+    def uncalibrated(self, token: Token[Any], uses: frozenset[str]) -> tuple[str, ...]:
+        """Return those of some predictions for a token that are not calibrated.
+
+        Args:
+            token: the token.
+            uses: the predictions: `run`, `memory`, `failing`, `late`.
+        """
+        if not uses:
+            return ()
+        forecast: Any = token._extras.forecast
+        outlook = self.outlook(token, own=False)
+        known = frozenset() if outlook is None else outlook.calibrated
+        said = () if forecast is None else (name for name in ("run", "memory") if getattr(forecast, name) is not None)
+        return tuple(sorted(uses - known - set(said)))  # what a person has estimated needs no calibration
+
     def shown(self, token: Token[Any], now: float) -> Prediction | None:
         return self._prediction(token, now, self.outlook(token, own=False))
 

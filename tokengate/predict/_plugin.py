@@ -151,7 +151,7 @@ class Predict(Plugin):
         ledger.take(self._rules, self._kept.trust)
         self._undoing = Undoing(host, ledger)
         self._engine = Engine(host, self._forecasts, ledger, self._undoing, steered)
-        self._submit = SubmitRules(self._engine, ledger, steered, self._forecasts, host)
+        self._submit = SubmitRules(ledger, steered, self._forecasts, host)
         self._learner = Learner(
             gate._stream.run, self._models, self._loops, self._forecasts.chosen, system.clock, self._leave_directory
         )

@@ -14,7 +14,7 @@ from actors import Token, TokenGateError
 from actors.lowlevel import DurableToken, place_of
 from tokengate.control.messages import Change
 from tokengate.predict._decision import Case, decide
-from tokengate.predict._engine import Engine, live_at
+from tokengate.predict._engine import live_at
 from tokengate.predict._forecast import Forecasts
 from tokengate.predict._host import UNDOER, Host
 from tokengate.predict._intervention import RuleState
@@ -29,7 +29,6 @@ class SubmitRules:
     """Asks the rules that need no look about each new token.
 
     Args:
-        engine: tells what is not calibrated.
         ledger: the rules.
         steered: the tokens that they have changed at submit.
         forecasts: what is expected of tokens.
@@ -38,13 +37,11 @@ class SubmitRules:
 
     def __init__(
         self,
-        engine: Engine,
         ledger: Ledger,
         steered: SteeredTokens,
         forecasts: Forecasts,
         host: Host,
     ) -> None:
-        self._engine = engine
         self._ledger = ledger
         self._forecasts = forecasts
         self._host = host
@@ -68,7 +65,7 @@ class SubmitRules:
 
     def _decide(self, token: Token[Any], one: RuleState, now: float) -> None:
         place, operation, rule, ledger = place_of(token), token.operation, one.rule, self._ledger
-        uncalibrated = self._engine.uncalibrated(token, rule)
+        uncalibrated = self._forecasts.uncalibrated(token, rule.uses)
         mode = one.in_force(ledger.cap)
         case = Case(token.uid, place.properties.guard, begun=False, uncalibrated=uncalibrated)
         # Half of the live tokens is no bound for renice: those that stand back wait, so they soon are most of what
