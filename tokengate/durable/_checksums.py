@@ -17,16 +17,21 @@ CHECKED: Final = ("runs", "steps", "saved", "schedules", "transactions", "compen
 """The tables with one checksum, beside that of tokens."""
 
 _VALUES: Final = "name != 'crc'"
-_ACCEPTED: Final = (
+_ACCEPTED_1: Final = (  # in format 1
     "operation, path, key, fair, arguments, priority, tags, parent, trace, tx, due, deadline, recoveries, accepted, "
     "successor"
 )
+_ACCEPTED: Final = f"{_ACCEPTED_1}, delayed"
 _CHANGED: Final = "state, attempts, ended, result, error, reason, dead"
-_CRC: Final = f"checksum(@.uid, @.{_ACCEPTED.replace(', ', ', @.')})"
-_CRC_END: Final = f"checksum(@.uid, @.{_CHANGED.replace(', ', ', @.')})"
+_CRC_1, _CRC, _CRC_END = (
+    f"checksum(@.uid, @.{names.replace(', ', ', @.')})" for names in (_ACCEPTED_1, _ACCEPTED, _CHANGED)
+)
 
-WHOLE: Final = f"(crc IS {_CRC} AND crc_end IS {_CRC_END})".replace("@", "tokens")
-"""An expression: whether a row of tokens has the bits that were written."""
+WHOLE: Final = f"((crc IS {_CRC} OR crc IS {_CRC_1}) AND crc_end IS {_CRC_END})".replace("@", "tokens")
+"""An expression: whether a row of tokens has the bits that were written, in this format or in format 1."""
+
+RENEW: Final = f"UPDATE tokens SET crc = {_CRC} WHERE crc IS {_CRC_1}".replace("@", "tokens")
+"""A statement: it gives the right rows of format 1 the checksums of this one."""
 
 
 def columns(db: sqlite3.Connection, table: str, only: str = "TRUE") -> list[str]:

@@ -16,7 +16,7 @@ import attrs
 
 from tokengate._exceptions import JournalDamaged
 from tokengate.control._uids import parts_of
-from tokengate.durable._checksums import CHECKED, columns, whole
+from tokengate.durable._checksums import CHECKED, RENEW, columns, whole
 from tokengate.durable._files import OwnedDirectory, sync
 from tokengate.durable._page import left_pages
 from tokengate.durable._store import DATABASE, connect, reader
@@ -94,9 +94,10 @@ def _copy(directory: Path, old: Path) -> Salvaged:
             raise JournalDamaged(f"nothing can be read of {directory / DATABASE}: {error}; take a backup") from error
         commits = 0
         with contextlib.suppress(*_UNREADABLE, TypeError):
-            (commits,) = source.execute("SELECT commits FROM meta").fetchone()
+            (commits,) = source.execute("SELECT commits FROM meta WHERE typeof(commits) = 'integer'").fetchone()
         db.execute("BEGIN IMMEDIATE")
         kept, read = _take(db, "tokens", _tokens(source))
+        db.execute(RENEW)
         for table in CHECKED:
             _take(db, table, _table(source, table))
         db.execute("UPDATE meta SET commits = ?", (max(commits, last) + 1,))

@@ -11,12 +11,12 @@ from typing import Final
 
 from tokengate._exceptions import JournalDamaged, NewerFormat
 from tokengate.audit._directory import NO_LINK
-from tokengate.durable._checksums import triggers
+from tokengate.durable._checksums import RENEW, triggers
 from tokengate.durable._codec import checksum
 from tokengate.durable._files import sync
 from tokengate.durable._page import LeftPage
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 SCHEMA: Final = """
 CREATE TABLE meta(format INTEGER NOT NULL, commits INTEGER NOT NULL);
@@ -46,8 +46,8 @@ CREATE TABLE compensations(tx INTEGER, seq INTEGER, uid INTEGER, operation TEXT,
     crc INTEGER, PRIMARY KEY(tx, seq)) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final[dict[int, str]] = {}
-"""{format: statements that make the next one of it}."""
+MIGRATIONS: Final = {1: [RENEW]}
+"""{format: statements that make the next one of it}; the triggers are made anew."""
 
 DATABASE: Final = "journal.db"
 
@@ -140,8 +140,16 @@ def _migrate(directory: Path, db: sqlite3.Connection) -> None:
     _make(copy)
     with contextlib.closing(sqlite3.connect(copy)) as kept:
         db.backup(kept)
-    steps = "".join(MIGRATIONS[number] for number in range(format, FORMAT))
-    db.executescript(f"BEGIN IMMEDIATE; {steps} UPDATE meta SET format = {FORMAT}, commits = commits + 1; COMMIT;")
+    db.execute("BEGIN IMMEDIATE")
+    for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+        db.execute(f"DROP TRIGGER {name}")
+    for number in range(format, FORMAT):
+        for statement in MIGRATIONS[number]:
+            db.execute(statement)
+    for statement in list(triggers(db)):
+        db.execute(statement)
+    db.execute("UPDATE meta SET format = ?, commits = commits + 1", (FORMAT,))
+    db.execute("COMMIT")
 
 
 def reader(directory: Path) -> sqlite3.Connection:

@@ -347,7 +347,7 @@ def _execute(db: sqlite3.Connection, statements: Mapping[int, str], rows: list[t
 
 def _accept(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the row of an acceptance with its checksums."""
-    crc = checksum(*row[:6], *row[7:14], *row[16:], None)  # all but the state and the attempts; no successor
+    crc = checksum(*row[:6], *row[7:14], *row[16:], None, None)  # all but state and attempts; no successor, no delay
     return *row[:6], crc, *row[7:], checksum(row[0], row[14], row[15], None, None, None, None, None)
 
 

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import journals
@@ -22,10 +22,13 @@ from tokengate import Gate
 from tokengate.audit import _directory
 from tokengate.control.registry import Plugin
 from tokengate.durable import Journal, _store
+from tokengate.durable._checksums import CHECKED, columns, whole
+from tokengate.durable._codec import checksum
 from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._page import SLOTS, Page, left_pages
 from tokengate.durable._run import Run, begin_run
 from tokengate.durable._salvage import salvage
+from tokengate.durable._verbs import checked
 from tokengate.errors import BadStateDirectory, JournalDamaged, JournalInUse, NewerFormat
 
 Until = Callable[[Callable[[], bool]], None]
@@ -62,6 +65,8 @@ with Gate("shop", plugins=[Journal(sys.argv[1])], threads=2, control_socket=Fals
 
 OPENS = """
 import os, pathlib, sys
+from tokengate.durable._checksums import CHECKED, columns, whole
+from tokengate.durable._codec import checksum
 from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._run import begin_run
 def die(*_args): os.kill(os.getpid(), 9)
@@ -394,7 +399,7 @@ def test_a_newer_format_is_left_as_it_is(tmp_path: Path) -> None:
         db.execute("UPDATE meta SET format = 7")
     db.close()
     before = content(tmp_path)
-    with pytest.raises(NewerFormat, match="has format 7, and this version knows 1"):
+    with pytest.raises(NewerFormat, match="has format 7, and this version knows 2"):
         Gate("shop", plugins=[Journal(tmp_path)], control_socket=False).open()
     assert content(tmp_path) == before
 
@@ -404,21 +409,82 @@ def test_an_older_format_is_copied_and_migrated(tmp_path: Path, monkeypatch: pyt
     with Gate("shop", plugins=[Journal(tmp_path)], control_socket=False):
         add.submit(1, 2).result(10)
     before = journals.rows(tmp_path)
-    monkeypatch.setattr(_store, "FORMAT", 3)
-    steps = {1: "CREATE TABLE newer(a); ", 2: "UPDATE missing SET b = 1; "}
+    monkeypatch.setattr(_store, "FORMAT", 4)
+    steps = {2: ["CREATE TABLE newer(a)"], 3: ["UPDATE missing SET b = 1"]}
     monkeypatch.setattr(_store, "MIGRATIONS", steps)
     with pytest.raises(sqlite3.OperationalError, match="no such table"), begun(tmp_path):
         pass
-    steps[2] = "INSERT INTO newer VALUES(5); "
+    steps[3] = ["INSERT INTO newer VALUES(5)"]
     tables = journals.query(tmp_path, "SELECT format FROM meta")
     with begun(tmp_path):
-        assert journals.query(tmp_path, "SELECT format, a FROM meta, newer") == [{"format": 3, "a": 5}]
+        assert journals.query(tmp_path, "SELECT format, a FROM meta, newer") == [{"format": 4, "a": 5}]
         assert journals.rows(tmp_path) == before
 
-    assert tables == [{"format": 1}]
-    with sqlite3.connect(tmp_path / "journal.db.format-1") as db:
-        assert db.execute("SELECT format FROM meta").fetchone() == (1,)
+    assert tables == [{"format": 2}]
+    with sqlite3.connect(tmp_path / "journal.db.format-2") as db:
+        assert db.execute("SELECT format FROM meta").fetchone() == (2,)
     db.close()
+
+
+def make_format_1(directory: Path) -> None:
+    """Make what format 1 was of a closed journal: its checksums did not have the column `delayed`."""
+    with closing(sqlite3.connect(directory / "journal.db", isolation_level=None)) as db:
+        db.create_function("checksum", -1, checksum)
+        db.execute(
+            "UPDATE tokens SET crc = checksum(uid, operation, path, key, fair, arguments, priority, tags, parent, "
+            "trace, tx, due, deadline, recoveries, accepted, successor)"
+        )
+        db.execute("UPDATE meta SET format = 1")
+
+
+def test_tokens_of_format_1_are_whole_before_and_after_they_are_migrated(tmp_path: Path, until: Until) -> None:
+    """Those with changed bits are dead letters then, too. Case 35."""
+    directory, ledger = tmp_path / "journal", tmp_path / "ledger"
+    with journals.start(WAITS, directory, ledger) as program:
+        assert program.communicate()[1] == ""
+    make_format_1(directory)
+    with closing(_store.reader(directory)) as db:
+        assert checked(directory, db).damaged == ()
+    journals.change_bytes(directory, b"2222222", b"2222223")
+    with Gate("shop", plugins=[Journal(directory)], control_socket=False):
+        until(lambda: len(journals.rows(directory, where="state > 3")) == 3)
+    assert sorted(noted(ledger)) == ["run 1111111", "run 3333333"]
+    assert [row["reason"] for row in journals.rows(directory)] == ["", "corrupt", ""]
+    assert journals.query(directory, "SELECT format FROM meta") == [{"format": 2}]
+
+
+def test_salvage_keeps_tokens_of_format_1(tmp_path: Path, until: Until) -> None:
+    """They run then, and what is written of them keeps their checksums right."""
+    directory, ledger = tmp_path / "journal", tmp_path / "ledger"
+    with journals.start(WAITS, directory, ledger) as program:
+        assert program.communicate()[1] == ""
+    make_format_1(directory)
+    assert salvage(directory).kept == 3
+    with Gate("shop", plugins=[Journal(directory)], control_socket=False):
+        until(lambda: len(journals.rows(directory, where="state > 3")) == 3)
+    assert sorted(noted(ledger)) == ["run 1111111", "run 2222222", "run 3333333"]
+    with closing(_store.reader(directory)) as db:
+        assert checked(directory, db).damaged == ()
+
+
+@pytest.mark.parametrize("table", ["tokens", *CHECKED])
+def test_each_column_is_in_a_checksum(tmp_path: Path, table: str) -> None:
+    """A bit of the header of a row makes NULL a number."""
+    with closing(_store.connect(tmp_path)) as db:
+        names = columns(db, table)
+        unset = {'"crc_end"', '"delayed"'} if table == "tokens" else {'"crc"'}  # a trigger sets the checksums
+        given = [name for name in names if name not in unset]
+        db.execute(f"INSERT INTO {table}({', '.join(given)}) VALUES({', '.join('7' * len(given))})")
+        is_whole = f"SELECT {whole(db, table)} FROM {table}"
+        for (trigger,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+            db.execute(f"DROP TRIGGER {trigger}")
+
+        assert db.execute(is_whole).fetchone() == (1,)
+        for name in names:
+            db.execute("BEGIN")
+            db.execute(f"UPDATE {table} SET {name} = 0")
+            assert db.execute(is_whole).fetchone() == (0,), name
+            db.execute("ROLLBACK")
 
 
 def test_a_row_that_an_index_has_lost_is_noticed(tmp_path: Path) -> None:
