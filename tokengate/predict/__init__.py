@@ -20,7 +20,8 @@
 #   _model_files.py   what was learned, as JSON; with _model_directory.py (where it is kept)
 #   _sample.py        what models learn from; estimators of one's own
 #   _rule.py          a rule; with _rules_file.py (the section of the file)
-#   _action.py        the verb of a rule: what does it, and what undoes it
+#   _action.py        the verb of a rule with its arguments; with _arguments.py (how these are read)
+#   _rule_verbs.py    the verbs: what does each, what undoes it, and the values that it changes
 #   _decision.py      what a rule does about a token
 #   _intervention.py  what rules did, and why
 #   _active.py        the interventions in force, counted

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from tokengate.predict._action import FREE
 from tokengate.predict._intervention import Intervention
 
 
@@ -41,7 +40,7 @@ class ActiveInterventions:
             del self._touched[made.operation]
         if made.action.verb == "reroute":
             self._moved[made.operation] += by
-        if made.action.verb not in FREE and made.holds:
+        if not made.action.kind.is_free and made.holds:
             self._held[made.rule] += by
 
     def remove(self, made: Intervention, *, is_done: bool = False) -> None:

@@ -9,7 +9,6 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from actors import Guard
-from tokengate.predict._action import ENDING, FREE, RECYCLE
 from tokengate.predict._rule import MODES, Budget, Mode, Rule
 
 Word: TypeAlias = Literal["observe", "propose", "act", "hold back", "refuse"]
@@ -146,18 +145,18 @@ def decide(rule: Rule, mode: Mode, case: Case, of_rule: Spent, of_gate: Spent, n
         of_gate: that of all rules together.
         now: seconds.
     """
-    verb = rule.action.verb
+    verb = rule.action.kind
     if case.guard == "never":
         return Verdict("refuse", "its guard is 'never', so no rule touches it")
     if mode == "observe":
         return Verdict("observe")
     why = "" if mode == "propose" else _why_not_alone(rule, case)
     acts = mode == "act" and not why
-    touches = acts and verb != RECYCLE  # which is done once nothing runs there
+    touches = acts and verb.of != "process"  # which is done once nothing runs there
     if touches and 2 * (case.touched + 1) > case.live:
         why = "half of an operation's live tokens is the most"
         return Verdict("refuse", f"{why}: {case.touched} of {case.live} are under interventions")
-    if verb not in FREE:
+    if not verb.is_free:
         for spent, held, whose in ((of_rule, case.held_by_rule, "the rule"), (of_gate, case.held, "the gate")):
             budget = spent.budget
             if spent.left(now) < 1:
@@ -170,7 +169,7 @@ def decide(rule: Rule, mode: Mode, case: Case, of_rule: Spent, of_gate: Spent, n
                 return Verdict("refuse", why, of_budget=True)
     if acts and is_held_back(rule.name, case.uid):
         return Verdict("hold back", f"{HELD_BACK} of 100 are left alone, to compare them")
-    if verb not in FREE:
+    if not verb.is_free:
         of_rule.spend(now)
         of_gate.spend(now)
     return Verdict("act" if acts else "propose", why)
@@ -185,9 +184,10 @@ def _why_not_alone(rule: Rule, case: Case) -> str:
         return f"the token's guard is '{case.guard}', and rules never force"
     if verb == "preempt" and not case.idempotent:
         return "preempt runs it again, and its operation is not idempotent"
-    if verb in ENDING and not rule.unattended:
+    is_ending = rule.action.kind.is_ending
+    if is_ending and not rule.unattended:
         return f"{verb} by itself needs 'unattended = true'"
-    if verb in ENDING and not case.may_end:
+    if is_ending and not case.may_end:
         return f"{verb} by itself needs a grant of the right 'terminate' to 'process:interventions'"
     return ""
 

@@ -15,12 +15,13 @@ from tokengate.control._exceptions import ProposalMade
 from tokengate.control._safe_text import class_name, plain
 from tokengate.control.inspection._selector import Selector, value_of
 from tokengate.control.messages import ActorOutcome, Proposed
-from tokengate.predict._action import Target, Values
+from tokengate.predict._arguments import Values
 from tokengate.predict._decision import Case, decide
 from tokengate.predict._forecast import Forecasts
 from tokengate.predict._host import RULES, Host, outcome_in
 from tokengate.predict._intervention import Intervention, RuleState, State, explain
 from tokengate.predict._ledger import Ledger
+from tokengate.predict._rule_verbs import Target
 from tokengate.predict._steered import SteeredTokens
 from tokengate.predict._undo import Undoing
 
@@ -228,7 +229,7 @@ class Engine:
                 self._ledger.end(made, "refused", why)
         if not done:
             await self._host.keep(made.uid, action.verb, None)
-        elif action.can_be_undone:
+        elif action.kind.undo is not None:
             made.set, made.why, made.ends = action.values(made.target), why, now + one.rule.lasts
         else:
             self._ledger.end(made, "done", why, is_done=True)

@@ -10,10 +10,12 @@ import attrs
 
 from tokengate.control._units import in_bytes
 from tokengate.control.inspection._selector import Selector
-from tokengate.predict._action import ENDING, Action, Target, Values
+from tokengate.predict._action import Action
+from tokengate.predict._arguments import Values
 from tokengate.predict._decision import Group, Spent, Trust, mode_of
 from tokengate.predict._outlook import Outlook
 from tokengate.predict._rule import Mode, Rule
+from tokengate.predict._rule_verbs import Target
 
 State: TypeAlias = Literal[
     "observed", "proposed", "applied", "denied", "held back", "active", "done", "ended", "undone", "expired", "refused"
@@ -156,7 +158,7 @@ class RuleState:
             return "interventions of rules are frozen; 'tokengate unfreeze' ends that"
         if mode != self.mode:
             return f"Predict(mode='{cap}') is the most for all rules"
-        if mode == "act" and self.rule.action.verb in ENDING and not self.rule.unattended:
+        if mode == "act" and self.rule.action.kind.is_ending and not self.rule.unattended:
             return f"it proposes: {self.rule.action.verb} by itself needs 'unattended = true'"
         return "" if self.mode == self.rule.mode else "an operator has set it"
 

@@ -12,7 +12,8 @@ from actors import TokenGateError
 from tokengate._exceptions import BadPolicy
 from tokengate.control._units import seconds_in
 from tokengate.control.inspection._selector import Selector, Term, parse, quoted
-from tokengate.predict._action import FREE, Action, action_of, is_path
+from tokengate.predict._action import Action, action_of
+from tokengate.predict._arguments import is_path
 
 Mode: TypeAlias = Literal["observe", "propose", "act"]
 
@@ -169,11 +170,11 @@ class Rule:
                 raise wrong("select", self.select, remedy)
         known = all(part.name in _KNOWN_AT_SUBMIT for part in parts)
         put("terms", _terms(self.selector))
-        put("at_submit", known and not self.for_ and verb in FREE)
+        put("at_submit", known and not self.for_ and self.action.kind.is_free)
         if verb == "throttle" and not self.terms:
             remedy = "a throttle needs a term about operation, actor, affinity, priority or a tag"
             raise wrong("select", self.select, remedy)
-        if self.unattended and verb not in ("terminate", "compensate"):
+        if self.unattended and not self.action.kind.is_ending:
             raise wrong("unattended", self.unattended, f"only terminate and compensate have it, not {verb}")
         if self.at_submit and self.mode == "propose":
             remedy = (

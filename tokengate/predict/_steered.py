@@ -8,8 +8,9 @@ from typing import Final
 
 import attrs
 
-from tokengate.predict._action import Target, Values
+from tokengate.predict._arguments import Values
 from tokengate.predict._intervention import RuleState
+from tokengate.predict._rule_verbs import Target
 
 _SPARE: Final = 1_000  # tokens that have ended, and still have a place in the order of ends
 

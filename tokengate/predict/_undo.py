@@ -11,10 +11,12 @@ from actors import Token, TokenGateError
 from actors.lowlevel import place_of
 from tokengate.control._uids import number_of
 from tokengate.control.inspection._past_tokens import on_disk
-from tokengate.predict._action import Action, Target, Values
+from tokengate.predict._action import Action
+from tokengate.predict._arguments import Values
 from tokengate.predict._host import UNDOER, Host, outcome_in
 from tokengate.predict._intervention import Intervention, RuleState, State
 from tokengate.predict._ledger import Ledger
+from tokengate.predict._rule_verbs import Target
 
 _AT_ONCE: Final = 500  # interventions, before other tasks of the loop have a turn
 _LEAST_MISS: Final = 2.0  # seconds for which a token must not have matched, before what was done to it is undone

@@ -13,7 +13,6 @@ from tokengate.control._admission import admission
 from tokengate.control._exceptions import BadRequest, Refused
 from tokengate.control._safe_text import plain
 from tokengate.control.inspection._selector import nearly
-from tokengate.predict._action import FREE
 from tokengate.predict._intervention import Intervention, RuleState, State
 from tokengate.predict._kinds import (
     Calibrations,
@@ -118,7 +117,7 @@ class PredictVerbs:
             ledger.active.of(rule.name),
             rule.wait,
             rule.lasts,
-            "" if rule.action.verb in FREE else str(rule.limit),
+            "" if rule.action.kind.is_free else str(rule.limit),
             rule.at_submit,
             one.counts,
             str(one.groups["act"]),
@@ -141,7 +140,7 @@ class PredictVerbs:
         return ""
 
     def _left(self, one: RuleState) -> float | None:
-        return None if one.rule.action.verb in FREE else max(0.0, one.spent.left(self._system.clock()))
+        return None if one.rule.action.kind.is_free else max(0.0, one.spent.left(self._system.clock()))
 
     async def interventions(self, message: Interventions) -> tuple[InterventionRow, ...]:
         _check_sight("interventions")
@@ -158,13 +157,13 @@ class PredictVerbs:
         _check_sight("interventions")
         made = self._made(message.number)
         one = self._ledger.state_of(made.rule)
-        free = made.action.verb in FREE
+        free = made.action.kind.is_free
         return InterventionDetails(
             self._row_of(made),
             made.explained,
             dict(made.before),
             dict(made.set),
-            made.action.undone_by,
+            made.action.kind.undone,
             made.ended,
             "" if one is None else str(one.groups["act"]),
             "" if one is None else str(one.groups["hold back"]),

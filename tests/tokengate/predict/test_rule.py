@@ -57,7 +57,7 @@ BAD_VERBS = (
     "estimate cpu=1", "limit", "limit memory=0x", "throttle", "throttle rate=0/s", "throttle rate=5/y",
     "throttle concurrency=0", "reroute", "reroute a b", "pause now", "breaker", "breaker close",
     "preempt memory=much", "terminate mode=hard", "kill", "'", "reroute office//mailer", "reroute ''", "reroute to=a/",
-    "preempt to=", "preempt to=/",
+    "preempt to=", "preempt to=/", "throttle concurrency=x", "throttle rate=x", "throttle rate=inf",
 )  # fmt: skip
 
 
@@ -72,11 +72,13 @@ def test_each_verb_of_the_table_can_be_read(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", BAD_VERBS)
 def test_a_verb_that_cannot_work_is_an_error_of_do(verb: str) -> None:
-    """It says what to write."""
+    """It says what to write, in no words of Python."""
     with pytest.raises(BadPolicy) as caught:
         rule(do=verb)
 
     assert caught.value.field == "do"
+    assert "literal" not in str(caught.value)
+    assert "convert" not in str(caught.value)
 
 
 def test_a_throttle_needs_a_term_that_says_where() -> None:
