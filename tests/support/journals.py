@@ -52,6 +52,11 @@ def all_have_ended(directory: Path) -> bool:
     return not rows(directory, "uid", "state < 3")
 
 
+def is_poison(row: dict[str, Any]) -> bool:
+    """Tell whether a token was at work when three processes died, so that it does not run again; it may have run."""
+    return (row["state"], row["reason"], row["recoveries"]) == (5, "poison", 3)
+
+
 def commits(directory: Path) -> int:
     """Return how many transactions were written."""
     db = sqlite3.connect(f"{(directory / 'journal.db').as_uri()}?mode=ro", uri=True)

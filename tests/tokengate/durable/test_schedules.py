@@ -318,8 +318,9 @@ def test_firings_under_kills_are_as_many_tokens(tmp_path: Path, until: Until, se
         until(lambda: journals.all_have_ended(tmp_path / "journal"))
     rows = journals.rows(tmp_path / "journal")
     assert [row["key"] for row in rows] == [f"schedule/secondly@{stamp(1_000 + n)}" for n in range(1, number + 1)]
-    assert {row["state"] for row in rows} == {4}
-    assert len(noted(ledger)) >= number
+    done = [row for row in rows if row["state"] == 4]
+    assert all(row in done or journals.is_poison(row) for row in rows)
+    assert len(noted(ledger)) >= len(done)
 
 
 def test_verbs_need_a_right_for_the_operation_and_are_recorded(shop: Shop, tmp_path: Path) -> None:
