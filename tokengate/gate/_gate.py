@@ -277,7 +277,8 @@ class Gate(LazyOpening, Spawning):
                 self._resuming.wait(bool, self._tell_plugins)
             self._note_open()
         except BaseException as error:
-            if isinstance(error, GateState | PatchedProgram) and not claimed:
+            # There is no call before the loops: a signal handler runs after one, and may raise.
+            if not claimed and error.__class__ in (GateState, PatchedProgram):
                 raise
             over = self._closing.over
             # A signal handler may raise before the wait has begun: hence the inner loop. It may raise between two

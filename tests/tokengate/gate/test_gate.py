@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import pickle
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import trio
+from interrupts import Strike
 
 from actors.places import _actor
 from tokengate import ActorRef, AsyncioActor, ChildSpec, CpuActor, Gate, IoActor, TokenState, token
@@ -326,6 +328,27 @@ def test_an_exception_in_the_block_skips_the_drain() -> None:
 
     assert (running.state, queued.state) == (TokenState.TERMINATED, TokenState.TERMINATED)
     assert gate.close().abandoned == ()
+
+
+def test_a_second_interrupt_while_an_opening_is_undone_leaves_no_gate_half_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At each point of the gate's code where a signal handler may run after the first one has raised."""
+
+    def interrupt(_gate: Gate) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Gate, "_make_own_root", interrupt)
+    for at in range(1, 1_000):
+        gate = Gate("struck", control_socket=False)
+        strike = Strike(at, grain="signal", homes=(str(inspect.getsourcefile(Gate)),))
+        _, error = strike.run(gate.open)
+
+        assert isinstance(error, KeyboardInterrupt)
+        assert gate._state in ("closed", "new"), strike.places  # in the latter case it had not begun to open
+        if not strike.places:
+            break
+    assert at > 5
 
 
 def test_an_operation_whose_first_call_was_interrupted_can_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
