@@ -277,6 +277,21 @@ def test_a_token_that_writes_garbage_to_what_is_the_runtimes_ends_and_harms_nobo
             assert [apply.submit(abs, -number).result(LIMIT) for number in range(3)] == [0, 1, 2], said
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="what files are open is read from /proc")
+def test_a_large_result_that_cannot_be_rebuilt_keeps_no_file_open(gate: Gate) -> None:
+    """Although its token, and so the error with its traceback, is kept."""
+
+    def open_files() -> list[str]:
+        paths = [f"/proc/self/fd/{one}" for one in os.listdir("/proc/self/fd")]
+        return [os.readlink(path) for path in paths if os.path.lexists(path)]
+
+    one = apply.submit(child_functions.OnlyThere)
+    with pytest.raises(NotPicklable, match="cannot be rebuilt here: ValueError: not here"):
+        one.result(LIMIT)
+    assert not [name for name in open_files() if name.startswith("/memfd:tokengate (")]
+    assert isinstance(one.exception(), NotPicklable)
+
+
 @pytest.mark.parametrize("way", ["random", "huge", "cut", "begin", "others", "no file"])
 def test_a_process_that_has_sent_garbage_is_replaced_and_its_token_says_so(
     gate: Gate, way: str, monkeypatch: pytest.MonkeyPatch

@@ -327,7 +327,10 @@ def load(payload: Any, descriptor: int | None = None) -> Any:
     if descriptor is None:
         return pickle.loads(payload)
     stream, buffers = open_payload(descriptor, payload)
-    return pickle.loads(stream, buffers=buffers)
+    try:
+        return pickle.loads(stream, buffers=buffers)
+    finally:
+        del stream, buffers  # an error would keep the file open by its traceback
 
 
 def load_failure(failure: _wire.Failure, pid: int) -> BaseException:
