@@ -411,7 +411,8 @@ class OperationSlot(Drainer):
         batch = drain.batch()
         unanswered = len(inflight)
         if unanswered > _TOO_MANY * batch:  # they take longer than those before them did
-            drain.host.call_soon(lambda: drain.host.reclaim(worker))
+            if worker.begun < worker.sent:  # else none can be taken back
+                drain.host.call_soon(lambda: drain.host.reclaim(worker))
             return
         if unanswered and (unanswered * 2 > batch or self._is_to_yield()):
             return

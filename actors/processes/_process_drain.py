@@ -306,7 +306,7 @@ class ProcessDrain(abc.ABC):
                 error.expected = failure[4]
         except BaseException as problem:
             _carrier.reraise_ctrl_c(problem)
-            error = self._not_rebuilt(token, problem)
+            return place.failed(token, self._not_rebuilt(token, problem))  # in a variable: a cycle by the traceback
         return place.failed(token, error)
 
     def lost(self, token: Token[Any], worker: Worker) -> BaseException | None:

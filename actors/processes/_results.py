@@ -57,7 +57,8 @@ class Results:
         self._on_ready = on_ready
         # {worker with several calls: when it was last seen to go on, and the number of the call that it had begun}.
         self._batched: dict[Worker, tuple[float, int]] = {}
-        self._partial: dict[Worker, float] = {}  # {worker that has sent a part of a message: when that was seen}
+        # {worker that has sent a part of a message: when its latest bytes were seen, and how many it had sent by then}
+        self._partial: dict[Worker, tuple[float, int]] = {}
         self._ended: set[Worker] = set()  # workers whose stream has ended, and whose exit is not reported yet
 
     # Which streams are read
@@ -279,7 +280,7 @@ class Results:
         """Return when `check` has something to do, in seconds of time.monotonic."""
         for since, _ in list(self._batched.values()):  # a copy: `note_batch` is called on other threads, too
             yield since + _STUCK_SECONDS
-        for since in list(self._partial.values()):
+        for since, _ in list(self._partial.values()):
             yield since + _PARTIAL_SECONDS
 
     def check(self, now: float) -> None:
@@ -291,14 +292,17 @@ class Results:
                 self._host.guarded(self.reclaim, worker)
             else:
                 self.note_batch(worker)
-        for worker, since in list(self._partial.items()):
+        for worker, (since, received) in list(self._partial.items()):
             if now - since >= _PARTIAL_SECONDS:
-                self._partial[worker] = now
+                self._partial[worker] = now, received
                 self._host.guarded(self._check_partial, worker)
 
     def _note_partial(self, worker: Worker) -> None:
-        if not worker.stream.may_peek:
-            self._partial[worker] = time.monotonic()
+        stream = worker.stream
+        if not stream.may_peek:
+            known = self._partial.get(worker)
+            if known is None or known[1] != stream.received:
+                self._partial[worker] = time.monotonic(), stream.received
         elif self._partial:
             self._partial.pop(worker, None)
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,19 @@ def change_bytes(directory: Path, before: bytes, after: bytes) -> None:
     assert len(before) == len(after)
     assert content.count(before) == 1
     path.write_bytes(content.replace(before, after))
+
+
+def spoil(directory: Path, statement: str) -> None:
+    """Change rows of a closed journal as a disk may by itself: their checksums stay as they are."""
+    with closing(sqlite3.connect(directory / "journal.db", isolation_level=None)) as db:
+        triggers = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        db.execute("BEGIN")
+        for name, _ in triggers:
+            db.execute(f"DROP TRIGGER {name}")
+        assert db.execute(statement).rowcount == 1
+        for _, text in triggers:
+            db.execute(text)
+        db.execute("COMMIT")
 
 
 def runs(directory: Path) -> list[dict[str, Any]]:

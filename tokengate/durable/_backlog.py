@@ -33,7 +33,7 @@ from tokengate.durable import _states as states
 from tokengate.durable._checksums import note_corrupt
 from tokengate.durable._record import Keeper, Record
 from tokengate.durable._resumed import end_if_late, resume
-from tokengate.durable._row import SELECT, Row, row_of, rows_of
+from tokengate.durable._row import SELECT, Row, each_of, row_of, rows_of
 from tokengate.gate._operation_table import OperationTable
 from tokengate.operations._operation import operation_named
 
@@ -42,6 +42,7 @@ _logger = logging.getLogger("tokengate.durable")
 _KEPT: Final = 1_000  # tokens on disk only that operators have asked for
 _MOST: Final = 1_000_000  # tokens on disk, before the overflow of their mailbox decides
 _AT_ONCE: Final = 512  # rows that are read before their tokens are queued
+_FIRST: Final = 10  # rows of a path that say which place it is
 _AGAIN_SECONDS: Final = 1.0  # after which rows are read again that could not be
 
 
@@ -140,16 +141,29 @@ class Backlog:
         """Have the rows of earlier runs read whose places are there by now, of one path or of all; not on a loop."""
         with self._journal.reading() as db:
             for one in [path] if path else list(self.unread):
-                rows = rows_of(db, "state IN (1, 2) AND path = ? LIMIT 1", one)
-                place = self.target(rows[0].operation, rows[0].path)[0] if rows else None
+                rows = rows_of(db, f"state IN (1, 2) AND path = ? LIMIT {_FIRST}", one)
+                operation, place = self._reader_of(one, rows)
                 if place is not None and isinstance(place.mailbox, DurableMailbox):
                     if place.path != one:
-                        self._wanted.put(partial(self._move, one, rows[0].operation, place))
+                        self._wanted.put(partial(self._move, one, operation, place))
                         continue
                     self.expect(place)
                     self.room_in(place)
                 if not rows or place is not None:
                     self.unread.discard(one)
+
+    def _reader_of(self, path: str, rows: Iterable[Row]) -> tuple[str, Place | None]:
+        """Return an operation of a path, and its place, which reads the rows; None: it is not there yet.
+
+        Args:
+            path: of the rows.
+            rows: the first ones. What they call may be unknown here, for which the others must not wait.
+        """
+        for row in rows:
+            if (place := self.target(row.operation, row.path)[0]) is not None:
+                return row.operation, place
+        there = self._system.place_at(path)
+        return "", there if rows and there is not None and isinstance(there.mailbox, DurableMailbox) else None
 
     def expect(self, place: Place) -> None:
         """Note which rows of earlier runs a place has, before it gets new tokens; they are read later."""
@@ -428,8 +442,7 @@ def _rows(db: sqlite3.Connection, path: str, key: str | None, position: Position
     """Yield the queued rows of a fair key from a position on, in order."""
     priority, uid = -position[0], position[1]
     for statement, *values in ((_OF_PRIORITY, priority, uid), (_OF_LOWER, priority)):
-        with closing(db.execute(statement, (path, key, *values))) as rows:
-            yield from map(Row._make, rows)
+        yield from each_of(db, statement, path, key, *values)
 
 
 def _keys_at(db: sqlite3.Connection, path: str) -> dict[str | None, Position]:

@@ -16,6 +16,8 @@ from tokengate.durable._states import FAILED
 CHECKED: Final = ("runs", "steps", "saved", "schedules", "transactions", "compensations")
 """The tables with one checksum, beside that of tokens."""
 
+CHANGED_BITS: Final = "bits of its row have changed on disk, so it does not run; submit it again, with a new key"
+
 _VALUES: Final = "name != 'crc'"
 _ACCEPTED_1: Final = (  # in format 1
     "operation, path, key, fair, arguments, priority, tags, parent, trace, tx, due, deadline, recoveries, accepted, "
@@ -47,10 +49,12 @@ def whole(db: sqlite3.Connection, table: str) -> str:
 
 def note_corrupt(db: sqlite3.Connection, uid: int) -> None:
     """Make a row of tokens with changed bits a dead letter: its arguments may be wrong."""
-    error = "NotRecovered: bits of its row have changed on disk, so it does not run; submit it again, with a new key"
-    db.execute(
-        "UPDATE tokens SET state = ?, ended = ?, error = ?, reason = 'corrupt', dead = 1 WHERE uid = ?",
-        (FAILED, time.time(), error, uid),
+    error = f"NotRecovered: {CHANGED_BITS}"
+    db.execute(  # with its checksum: a trigger would make that of the values before, which may be no text
+        "UPDATE tokens SET state = :state, attempts = CAST(attempts AS INTEGER), ended = :ended, result = NULL, "
+        "error = :error, reason = 'corrupt', dead = 1, crc_end = "
+        "checksum(uid, :state, CAST(attempts AS INTEGER), :ended, NULL, :error, 'corrupt', 1) WHERE uid = :uid",
+        {"state": FAILED, "ended": time.time(), "error": error, "uid": uid},
     )
 
 

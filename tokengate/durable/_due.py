@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -10,6 +11,7 @@ from typing import Any, Final
 from actors import Reply
 from actors.lowlevel import ActorPlace, DurableToken, place_of
 from tokengate._exceptions import JournalFailed
+from tokengate.durable._checksums import note_corrupt
 from tokengate.durable._ports import OpenedJournal
 from tokengate.durable._record import Record
 from tokengate.durable._row import Row, rows_of
@@ -19,6 +21,8 @@ from tokengate.durable._writer import Also, Write
 from tokengate.policy._governed import Governed
 from tokengate.policy._policies import policies_of
 from tokengate.policy._rules import Moment
+
+_logger = logging.getLogger("tokengate.durable")
 
 _LOOK: Final = 1.0  # seconds between two looks at the wall clock
 _AT_ONCE: Final = 1_000  # rows that come in one transaction
@@ -79,6 +83,10 @@ class Due:
         else:
             offset = self._offset
         rows = rows_of(db, _DUE, wall)
+        for row in rows:
+            if not row.whole:
+                note_corrupt(db, row.uid)
+        rows = [row for row in rows if row.whole]
         db.executemany(_COME, [(row.uid,) for row in rows])
         self._read_first(db)
         return rows, offset
@@ -90,6 +98,10 @@ class Due:
             self._look(self._seconds())
             if rows:
                 self._journal.later(self._offer, sorted(rows))
+        elif not isinstance(reply._error, JournalFailed):
+            _logger.error("rows that are due cannot be taken; it is tried again", exc_info=reply._error)
+            self._looks = False
+            self._look(_LOOK)
 
     # On the thread that looks
 
@@ -102,7 +114,7 @@ class Due:
             return
         wall = self._journal.wall()
         if self._first <= wall or abs(wall - self._journal.boot_clock() - self._offset) > _JUMP:
-            self._looks = True  # for good, if it cannot be written
+            self._looks = True  # for good, if the journal has failed
             self._journal.call(self._take).add_done_callback(self._taken)
         else:
             self._look(self._seconds())

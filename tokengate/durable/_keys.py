@@ -25,6 +25,7 @@ from tokengate._exceptions import NotRecovered
 from tokengate.control._uids import number_of, text_of
 from tokengate.durable import _states as states
 from tokengate.durable._calls import name_of
+from tokengate.durable._checksums import CHANGED_BITS, WHOLE
 from tokengate.durable._ports import OpenedJournal
 from tokengate.durable._record import Record
 from tokengate.durable._row import Row, row_of
@@ -34,7 +35,7 @@ RECOVERY_REASONS: Final = ("may_have_run", "poison", "corrupt")
 """Why tokens do not run again after the death of their process."""
 
 
-_FOUND: Final = "SELECT uid, arguments, operation, state, result, error, reason FROM tokens WHERE"
+_FOUND: Final = f"SELECT uid, arguments, operation, state, result, error, reason, {WHOLE} FROM tokens WHERE"
 
 
 class Tokens:
@@ -64,7 +65,7 @@ class Tokens:
         record.number, record.follows, record.found = number, taken is not None, taken
         if taken is None:
             db.execute(ACCEPT, row)
-        elif self._journal.codec(name, place_of(token), token._call).is_same(text, taken[1]):
+        elif not taken[-1] or self._journal.codec(name, place_of(token), token._call).is_same(text, taken[1]):
             record.number = taken[0]
             self._follow(token)
         else:
@@ -151,7 +152,10 @@ class Tokens:
 
     def _end(self, token: DurableToken[Any], found: tuple[Any, ...]) -> None:
         """End a token as a row has ended, if it has."""
-        name, row_state, result, text, reason = found
+        name, row_state, result, text, reason, is_whole = found
+        if not is_whole:
+            token._finish(TokenState.FAILED, error=NotRecovered(f"token {token.uid}: {CHANGED_BITS}", "corrupt"))
+            return
         state = states.TOKEN_STATE.get(row_state)
         if state is None:
             return

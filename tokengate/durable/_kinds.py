@@ -177,7 +177,7 @@ class JournalSalvaged:
 
     Attributes:
         kept: tokens in the new database.
-        damaged: tokens that could be read, with other bits than were written; these are left out.
+        damaged: rows, of tokens and all else, that could be read, with other bits than were written; they are left out.
         commits: how many the old database had; 0 if that cannot be read.
         missing: how many of its last commits were not there.
         old: folder with the old files.

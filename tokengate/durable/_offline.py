@@ -35,7 +35,7 @@ from tokengate.durable._files import OwnedDirectory
 from tokengate.durable._fork import ForkAnswers
 from tokengate.durable._listed import Listed
 from tokengate.durable._run import begin_run
-from tokengate.durable._salvage import salvage
+from tokengate.durable._salvage import finish_salvage, salvage
 from tokengate.durable._schedule_times import Times
 from tokengate.durable._schedules import _COLUMNS, Schedules, _State
 from tokengate.durable._store import DATABASE, reader
@@ -139,6 +139,7 @@ class _ClosedJournal:
         self._owned = owned
         self._is_open = True
         self._writer: Writer | None = None
+        finish_salvage(self.directory)
         try:
             with self.reading() as db:
                 self.last = _LastRun(*(db.execute(_LAST).fetchone() or ()))

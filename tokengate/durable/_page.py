@@ -95,8 +95,9 @@ class LeftPage:
         self.path = path
         self.run = int(path.suffix[1:])
         content = path.read_bytes()[:_SIZE].ljust(_SIZE, b"\0")  # it may have ended before it had its space
-        self.commits, *slots = memoryview(content).cast("Q")
-        self.uids = [uid for uid in slots if uid]
+        commits, *slots = memoryview(content).cast("q")
+        self.commits = max(commits, 0)  # a number that none can be has changed bits
+        self.uids = [uid for uid in slots if uid > 0]
 
 
 def left_pages(directory: Path) -> list[LeftPage]:

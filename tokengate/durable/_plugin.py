@@ -29,6 +29,7 @@ from tokengate.durable._new_rows import prepare_rows
 from tokengate.durable._run import begin_run
 from tokengate.durable._schedule import Schedule
 from tokengate.durable._schedules import Schedules, checked
+from tokengate.durable._store import damaged, is_damage
 from tokengate.durable._verbs import answers_of
 from tokengate.durable._writer import Writer
 
@@ -134,16 +135,21 @@ class Journal(Plugin):
         except BaseException:
             owned.close()
             raise
+        journal = None
         try:
             prepare_rows(run, self._aliases)
-        except BaseException:
-            run.close(well=False)
+            journal = OpenJournal(gate, run, Writer(run, f"{gate.name}-journal", self._failed), self._aliases)
+            journal.open()
+        except BaseException as error:
+            if journal is None:
+                run.close(well=False)
+            else:
+                journal.abandon()
+            if is_damage(error):
+                raise damaged(self._directory, str(error)) from error
             raise
-        writer = Writer(run, f"{gate.name}-journal", self._failed)
-        self._journal = OpenJournal(gate, run, writer, self._aliases)
-        self._journal.open()
-        self._schedules = Schedules(self._journal)
-        return self._journal
+        self._journal, self._schedules = journal, Schedules(journal)
+        return journal
 
     @property
     def schedules(self) -> ScheduleVerbs:

@@ -15,7 +15,8 @@ import attrs
 from tokengate.control._version import own_version
 from tokengate.durable._files import OwnedDirectory, boot_id
 from tokengate.durable._page import LeftPage, Page, left_pages
-from tokengate.durable._store import DATABASE, check, connect, damaged, reader
+from tokengate.durable._salvage import finish_salvage
+from tokengate.durable._store import DATABASE, check, connect, damaged, is_damage, reader
 
 
 @attrs.define(eq=False)
@@ -77,6 +78,7 @@ def begin_run(owned: OwnedDirectory, gate: str, config: Path | None, audit: Path
         OSError, sqlite3.Error: they cannot be read or written.
     """
     directory = owned.path
+    finish_salvage(directory)
     pages = left_pages(directory)
     check(directory, pages)
     last_write = max((path.stat().st_mtime for path in directory.glob(f"{DATABASE}*")), default=0.0)
@@ -108,7 +110,7 @@ def begin_run(owned: OwnedDirectory, gate: str, config: Path | None, audit: Path
         db.close()
         if page is not None:
             page.remove()
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if is_damage(error):
             raise damaged(directory, str(error)) from error
         raise
     return Run(owned, run, db, page, commits, has_reserve)

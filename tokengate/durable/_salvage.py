@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -23,14 +22,26 @@ from tokengate.durable._store import DATABASE, connect, reader
 
 _UNREADABLE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter of the text of an error
 
+_MADE: Final = "salvaged.db"
+"""The new database, in the folder with the old files; it is complete there until it takes the place of the old one."""
+
+_TABLES: Final = ("tokens", *CHECKED)
+
 _INDEXES: Final = {
     "queued": "state = 1",
     "begun": "state = 2",
     "parked": "state = 3",
     "due": "state = 0",
-    "ended": "ended IS NOT NULL",
+    "ended": "ended IS NOT NULL AND dead IS NULL",
+    "dead": "dead IS NOT NULL",
 }
 """{index of tokens: the rows that it has}; together, all rows."""
+
+_HIGHEST: Final = """
+SELECT COALESCE(max(uid), 0) FROM (
+    SELECT max(uid) AS uid FROM tokens UNION SELECT max(uid) FROM steps
+    UNION SELECT max(uid) FROM saved UNION SELECT max(last_uid) FROM schedules)
+"""
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -41,7 +52,8 @@ class Salvaged:
 
     Attributes:
         kept: how many rows of tokens are in the new database.
-        damaged: how many could be read, and had other bits than were written.
+        damaged: how many rows, of all tables, are left out: they have other bits than were written, or are in an index
+            only.
         commits: how many commits the old database had; 0 if that cannot be read.
         missing: how many of its last commits were not there.
         old: the folder with the old files.
@@ -65,6 +77,7 @@ def salvage(directory: Path) -> Salvaged:
     """
     owned = OwnedDirectory(directory, "salvage")
     try:
+        finish_salvage(directory)
         old = directory / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
         for folder in (old, old / "new"):
             folder.mkdir(mode=0o700)
@@ -72,15 +85,23 @@ def salvage(directory: Path) -> Salvaged:
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy2(directory / name, old)
         found = _copy(directory, old)
-        for suffix in ("-wal", "-shm"):  # they would be taken for those of the new one
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{directory / DATABASE}{suffix}")
-        os.replace(old / "new" / DATABASE, directory / DATABASE)
+        os.rename(old / "new" / DATABASE, old / _MADE)
         (old / "new").rmdir()
-        sync(directory)
+        sync(old)
+        finish_salvage(directory)
         return found
     finally:
         owned.close()
+
+
+def finish_salvage(directory: Path) -> None:
+    """Have what a salvage has made take the place of the database; also one whose process died before that."""
+    for made in directory.glob(f"damaged-*/{_MADE}"):
+        for suffix in ("-wal", "-shm"):  # they would be taken for those of the new one
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{directory / DATABASE}{suffix}")
+        os.replace(made, directory / DATABASE)
+        sync(directory)
 
 
 def _copy(directory: Path, old: Path) -> Salvaged:
@@ -89,32 +110,38 @@ def _copy(directory: Path, old: Path) -> Salvaged:
     with contextlib.closing(reader(old)) as source, contextlib.closing(connect(old / "new")) as db:
         try:
             source.execute("PRAGMA writable_schema = ON")  # else a changed bit of a trigger would hide all tables
-            source.execute("SELECT 1 FROM sqlite_schema").fetchone()
+            names = {name for (name,) in source.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         except _UNREADABLE as error:
             raise JournalDamaged(f"nothing can be read of {directory / DATABASE}: {error}; take a backup") from error
+        if lost := [table for table in _TABLES if table not in names]:
+            raise JournalDamaged(f"{directory / DATABASE} has no table {lost[0]} any more; take a backup")
         commits = 0
         with contextlib.suppress(*_UNREADABLE, TypeError):
             (commits,) = source.execute("SELECT commits FROM meta WHERE typeof(commits) = 'integer'").fetchone()
         db.execute("BEGIN IMMEDIATE")
         kept, read = _take(db, "tokens", _tokens(source))
         db.execute(RENEW)
+        damaged = max(read, len(set(_indexed(source)))) - kept
         for table in CHECKED:
-            _take(db, table, _table(source, table))
+            kept_there, read_there = _take(db, table, _table(source, table))
+            damaged += read_there - kept_there
         db.execute("UPDATE meta SET commits = ?", (max(commits, last) + 1,))
-        (highest,) = db.execute("SELECT COALESCE(MAX(uid), 0) FROM tokens").fetchone()
-        for run in {parts_of(highest)[0], *(page.run for page in pages)} - {0}:  # no number is given twice
-            db.execute("INSERT OR IGNORE INTO runs(run) VALUES(?)", (run,))
+        (uid,) = db.execute(_HIGHEST).fetchone()
+        (run,) = db.execute("SELECT COALESCE(MAX(run), 0) FROM runs").fetchone()
+        run = max(run, parts_of(uid)[0], *(page.run for page in pages), 0)
+        for number in (run, run + 1):  # one more: no number is given twice, even if all rows of the last run are lost
+            db.execute("INSERT OR IGNORE INTO runs(run) VALUES(?)", (number,))
         db.execute("COMMIT")
-    return Salvaged(kept, read - kept, commits, max(last - commits, 0), old)
+    return Salvaged(kept, damaged, commits, max(last - commits, 0), old)
 
 
 def _take(db: sqlite3.Connection, table: str, rows: Iterator[Row]) -> tuple[int, int]:
     """Write the rows that are whole; return how many these are, and how many there were."""
     names = ", ".join(f"? AS {name}" for name in columns(db, table))
     insert = f"INSERT OR IGNORE INTO {table} SELECT * FROM (SELECT {names}) AS {table} WHERE {whole(db, table)}"
-    kept, seen = 0, set[Any]()
+    kept, seen = 0, set[int]()
     for row in rows:
-        seen.add(row[0])
+        seen.add(hash(row))
         with contextlib.suppress(sqlite3.IntegrityError, sqlite3.ProgrammingError):  # of another type, or number
             kept += db.execute(insert, row).rowcount
     return kept, len(seen)
@@ -125,11 +152,16 @@ def _tokens(source: sqlite3.Connection) -> Iterator[Row]:
     try:
         yield from source.execute("SELECT * FROM tokens ORDER BY uid")
     except _UNREADABLE:
-        uids = _rows(source, "SELECT uid FROM tokens ORDER BY uid DESC")
-        for index, where in _INDEXES.items():
-            uids = chain(uids, _rows(source, f"SELECT uid FROM tokens INDEXED BY tokens_{index} WHERE {where}"))
-        for (uid,) in set(uids):
+        from_the_end = [uid for (uid,) in _rows(source, "SELECT uid FROM tokens ORDER BY uid DESC")]
+        for uid in {*from_the_end, *_indexed(source)}:
             yield from _rows(source, "SELECT * FROM tokens WHERE uid = ?", uid)
+
+
+def _indexed(source: sqlite3.Connection) -> Iterator[int]:
+    """Yield the uids of tokens that indexes have; some come twice."""
+    for index, where in _INDEXES.items():
+        for (uid,) in _rows(source, f"SELECT uid FROM tokens INDEXED BY tokens_{index} WHERE {where}"):
+            yield uid
 
 
 def _table(source: sqlite3.Connection, table: str) -> Iterator[Row]:

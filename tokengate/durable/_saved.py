@@ -53,9 +53,12 @@ class SavedStates:
         """
         path = place.path
         codec = self._codecs[path] = _codec_of(path, kind)
-        if path in self._damaged:
+        if path in self._damaged or (self._damaged and path not in self._states):  # it may be the path that has changed
+            what = (
+                f"what actor '{path}' has saved" if path in self._damaged else "what some actor has saved, maybe this,"
+            )
             raise JournalDamaged(
-                f"{self._directory}: bits of what actor '{path}' has saved have changed on disk, so it does not start; "
+                f"{self._directory}: bits of {what} have changed on disk, so actor '{path}' does not start; "
                 "they were left as they are: take them from a backup, or remove the row from the table 'saved'"
             )
         found = self._states.get(path)

@@ -131,7 +131,7 @@ class Schedules:
         now = math.floor(self._journal.wall())
 
         def write(db: sqlite3.Connection) -> dict[str, _State]:
-            select = f"SELECT spec, {', '.join(_COLUMNS)} FROM schedules WHERE name = ? AND {whole(db, 'schedules')}"
+            select = f"SELECT spec, {', '.join(_COLUMNS)}, {whole(db, 'schedules')} FROM schedules WHERE name = ?"
             found = {one.name: _found(db, select, one, now) for one in schedules}
             for (name,) in db.execute("SELECT name FROM schedules WHERE spec IS NOT NULL").fetchall():
                 if name not in found:
@@ -279,11 +279,20 @@ class Schedules:
 
 
 def _found(db: sqlite3.Connection, select: str, schedule: Schedule, now: float) -> _State:
-    """Return what is on disk of a schedule, which is written if it is new, or has been edited, or bits have changed."""
+    """Return what is on disk of a schedule, which is written if it is new, or has been edited, or bits have changed.
+
+    In the latter case it is paused: whether it was is not known.
+    """
     row = db.execute(select, (schedule.name,)).fetchone()
-    if row is not None and row[0] == schedule.spec:
-        return _State(schedule, *row[1:])
-    one = _State(schedule, now) if row is None else _State(schedule, max(row[1], now), *row[2:])
+    if row is not None and row[0] == schedule.spec and row[-1]:
+        return _State(schedule, *row[1:-1])
+    if row is None:
+        one = _State(schedule, now)
+    elif row[-1]:
+        one = _State(schedule, max(row[1], now), *row[2:-1])
+    else:
+        _logger.error("bits of schedule '%s' have changed on disk: it is paused, until it is resumed", schedule.name)
+        one = _State(schedule, now, paused=math.inf, reason="bits of its row have changed on disk")
     db.execute(_WRITE, (schedule.name, schedule.spec, *one.saved))
     return one
 

@@ -47,6 +47,7 @@ class Steps:
         self._counts: Counter[str] = Counter()
         self._begun = self._last = 0
         self._found: dict[tuple[str, int], bytes | None] | None = {} if fresh else None  # None: of one not read yet
+        self._spoilt = False  # whether bits of one that was read have changed
 
     def next(self, what: str) -> int:
         """Return how many steps, or children, of this name there were before."""
@@ -67,7 +68,7 @@ class Steps:
             if self._begun > MOST:
                 raise NotDurable(f"a token has {MOST:,} steps at most; put several calls into one step '{path}'")
         found = {(path, nth): None} if self._found is None else self._found
-        if found.get((path, nth), b"") is None:
+        if self._spoilt or found.get((path, nth), b"") is None:
             return nth, self._journal.call(partial(self._read, path, nth))
         reply: Reply[bytes | None] = Reply()
         reply._set(found.get((path, nth)))
@@ -76,21 +77,22 @@ class Steps:
     def _read(self, path: str, nth: int, db: sqlite3.Connection) -> bytes | None:
         if self._found is None:
             rows = db.execute(
-                f"SELECT name, nth, CASE WHEN length(value) <= ? AND {_WHOLE} THEN value END, seq FROM steps "
+                f"SELECT name, nth, CASE WHEN length(value) <= ? AND {_WHOLE} THEN value END, seq, {_WHOLE} FROM steps "
                 "WHERE uid = ?",
                 (_SMALL, self._uid),
             ).fetchall()
-            self._last = max((seq for *_, seq in rows), default=0)
-            self._found = {(name, number): value for name, number, value, _ in rows}
+            self._last = max((seq for *_, seq, whole in rows if whole), default=0)
+            self._found = {(name, number): value for name, number, value, *_ in rows}
+            self._spoilt = not all(whole for *_, whole in rows)
         row = db.execute(
             f"SELECT value, {_WHOLE} FROM steps WHERE uid = ? AND name = ? AND nth = ?", (self._uid, path, nth)
         ).fetchone()
-        if row is None:
+        if row is None and not self._spoilt:
             return None
-        value, whole = row
-        if not whole:
-            why = f"bits of the value of step {shown(path, nth)} have changed on disk, so its token does not go on"
-            raise NotRecovered(why, "corrupt")
+        value, whole = row or (b"", False)
+        if not whole:  # without a row, its name may be what has changed
+            which = f"the value of step {shown(path, nth)}" if row else f"a recorded step, maybe {shown(path, nth)},"
+            raise NotRecovered(f"bits of {which} have changed on disk, so its token does not go on", "corrupt")
         return bytes(value)
 
     def add(self, path: str, nth: int, value: bytes) -> Reply[None]:

@@ -51,6 +51,8 @@ MIGRATIONS: Final = {1: [RENEW]}
 
 DATABASE: Final = "journal.db"
 
+_OF_DAMAGE: Final = (0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
 _SMALL: Final = 8 * 2**20  # bytes of a database that is checked, with its indexes, at each opening
 
 
@@ -84,11 +86,19 @@ def damaged(directory: Path, why: str, missing: int = 0) -> JournalDamaged:
     return JournalDamaged(f"journal {directory} is damaged: {why}; nothing was changed; {remedy}", missing)
 
 
+def is_damage(error: BaseException) -> bool:
+    """Tell whether an error says that what is on disk cannot be right, and not only that it cannot be had now."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # 0: what has come is no text
+    return isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError) and code in _OF_DAMAGE
+
+
 def _checked(directory: Path, db: sqlite3.Connection, last: int) -> int:
     """Check a database, wholly if it was not closed or is small; return how many commits it has had."""
     if not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
         return 0
     format, commits = db.execute("SELECT format, commits FROM meta").fetchone()
+    if format < 1:
+        raise sqlite3.DatabaseError(f"its format is {format}")
     if format > FORMAT:
         raise NewerFormat(
             f"journal {directory} has format {format}, and this version knows {FORMAT} at most; "

@@ -17,6 +17,7 @@ from actors import NotDurable
 from tokengate._exceptions import BadStateDirectory
 from tokengate.control._uids import text_of
 from tokengate.durable import _states as states
+from tokengate.durable._checksums import CHANGED_BITS, WHOLE
 from tokengate.durable._codec import LARGEST, encode_plain
 from tokengate.durable._files import sync
 from tokengate.durable._store import DATABASE, reader
@@ -30,9 +31,9 @@ WITH RECURSIVE named(operation) AS (
     UNION ALL
     SELECT (SELECT min(operation) FROM tokens WHERE key IS NOT NULL AND operation > named.operation)
     FROM named WHERE operation IS NOT NULL)
-SELECT uid, operation, key, state, attempts, accepted, ended, result, error FROM tokens
+SELECT uid, operation, key, state, attempts, accepted, ended, result, error, WHOLE FROM tokens
 JOIN named USING (operation) WHERE key = ? ORDER BY uid DESC LIMIT 1
-"""
+""".replace("WHOLE", WHOLE)
 
 
 @attrs.frozen
@@ -148,7 +149,9 @@ class Submitter:
             row = db.execute(_FIND, (key,)).fetchone()
         if row is None:
             return None
-        uid, operation, key, state, attempts, accepted, ended, result, error = row
+        uid, operation, key, state, attempts, accepted, ended, result, error, is_whole = row
+        if not is_whole:
+            state, result, error = states.FAILED, None, f"NotRecovered: {CHANGED_BITS}"
         value = None if result is None else msgspec.json.decode(result)
         return Submitted(text_of(uid), operation, key, states.NAMES[state], attempts, accepted, ended, value, error)
 

@@ -21,6 +21,7 @@ from tokengate.durable._checksums import WHOLE, whole
 from tokengate.durable._codec import Codec, encode_result
 from tokengate.durable._new_rows import submit_row
 from tokengate.durable._ports import OpenedJournal
+from tokengate.durable._store import damaged
 from tokengate.durable._writer import Also, Write
 from tokengate.operations._operation import operation_named
 from tokengate.policy._attempt import End
@@ -94,6 +95,9 @@ class DurableTransactions:
         with self._journal.reading() as db:
             if not db.execute("SELECT 1 FROM transactions").fetchone():
                 return
+            are_changed = f"SELECT count(*) FROM transactions WHERE NOT {whole(db, 'transactions')}"
+            if changed := db.execute(are_changed).fetchone()[0]:  # one that is done may be taken for one to roll back
+                raise damaged(self._journal.directory, f"bits of {changed:,} rows of transactions have changed")
         found, steps, last = self._journal.call(_cut).result()
         ledger = self._journal.gate._ledger()
         ledger.orders = count(last + 1)
@@ -364,7 +368,8 @@ def _cut(db: sqlite3.Connection) -> tuple[list[tuple[int, str, Any, str]], dict[
 
 
 def _members(db: sqlite3.Connection) -> Iterator[tuple[int, int, int, str]]:
-    yield from db.execute("SELECT tx, seq, uid, json_extract(arguments, '$.of') FROM compensations")
+    valid = "CASE WHEN json_valid(arguments) THEN json_extract(arguments, '$.of') ELSE '' END"
+    yield from db.execute(f"SELECT tx, seq, uid, {valid} FROM compensations")
 
 
 def _runs_again(db: sqlite3.Connection, owner: int | None) -> bool:

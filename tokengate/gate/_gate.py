@@ -422,7 +422,7 @@ class Gate(LazyOpening, Spawning):
                 await self._resuming.wait_async(self._tell_plugins)
             self._note_open()
         except BaseException as error:
-            if isinstance(error, GateState | PatchedProgram) and not claimed:
+            if not claimed and error.__class__ in (GateState, PatchedProgram):  # as in `_open`
                 raise
             try:
                 await self._closed(self.hurry, self._stop_and_end)

@@ -55,10 +55,14 @@ class WorkerStream:
     Args:
         stream: for frames.
         files: for descriptors of files, in the order of their frames.
+
+    Attributes:
+        received: number of bytes that were read.
     """
 
     def __init__(self, stream: socket.socket, files: socket.socket) -> None:
         stream.setblocking(False)
+        self.received = 0
         self._stream = stream
         self._files = files
         self._writing = threading.Lock()
@@ -131,6 +135,7 @@ class WorkerStream:
                 data = b""
             if not data:
                 return frames, True
+            self.received += len(data)
             frames.extend(self._frames.feed(data))
             if len(data) < _READ:
                 break

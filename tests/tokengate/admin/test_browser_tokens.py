@@ -428,4 +428,5 @@ def test_assistive_technology_can_use_it(theme: Any) -> None:
         page.keyboard.press("Escape")
         made.site.doors.sessions.clear()
         page.wait_for_selector("text=The login has ended.")
+        opened.errors[:] = [one for one in opened.errors if "status 401" not in one]  # its stream was refused first
         assert faults(page) == []

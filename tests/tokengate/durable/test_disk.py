@@ -369,7 +369,7 @@ def test_salvage_keeps_each_whole_row_and_no_other(tmp_path: Path, seed: int) ->
         assert all(whole.get(row["uid"]) == row for row in rows)
         assert found.kept == len(rows)
         assert (found.old / "journal.db").read_bytes() == changed
-        assert flips > 1 or begin == 0 or len(rows) >= 190
+        assert flips > 1 or begin == 0 or len(rows) >= 150  # a bit in the header of a page hides all of its rows
     with Gate("shop", plugins=[Journal(copy)], control_socket=False):
         assert add.submit(1, 2).result(10) == 3
 
@@ -388,7 +388,7 @@ def test_salvage_goes_on_after_missing_commits(tmp_path: Path) -> None:
     assert (found.missing, found.commits) == (caught.value.missing, page.commits - caught.value.missing)
     with Gate("shop", plugins=[Journal(tmp_path)], control_socket=False):
         assert add.submit(1, 2).result(10) == 3
-        assert journals.runs(tmp_path)[-1]["run"] == 2
+        assert journals.runs(tmp_path)[-1]["run"] == 3  # a salvage leaves one out
 
 
 def test_a_newer_format_is_left_as_it_is(tmp_path: Path) -> None:

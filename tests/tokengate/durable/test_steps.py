@@ -66,6 +66,21 @@ def test_a_recorded_step_is_not_called_again(tmp_path: Path, kind: str, until: U
     assert journals.rows(directory, "state, result") == [{"state": 4, "result": b'["row 0","row 1","row 2"]'}]
 
 
+def test_no_step_is_called_again_whose_name_may_have_changed(tmp_path: Path, until: Until) -> None:
+    """Its token does not go on."""
+    ledger, directory = str(tmp_path / "ledger"), tmp_path / "journal"
+    with journals.start(FIRST, directory, "steps_in_cpu", ledger) as program:
+        program.wait()
+    journals.spoil(directory, "UPDATE steps SET name = 'loae' WHERE name = 'load'")
+    with Gate("shop", plugins=[Journal(directory)], control_socket=False):
+        until(lambda: journals.all_have_ended(directory))
+
+    assert operations.noted(ledger) == ["count", "load 0", "load 1"]
+    (row,) = journals.rows(directory)
+    assert (row["state"], row["reason"]) == (5, "corrupt")
+    assert "maybe 'load' 0" in row["error"]
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
     """That of the journal of an open gate."""
