@@ -33,6 +33,7 @@ Sees = Callable[[Entry], bool]
 """Tells whether a caller may see an entry."""
 
 _SILENT: Final = 10.0  # seconds without a write after which a run counts as killed
+_BEING_MADE: Final = 5.0  # seconds within which a new file has its tables and says what it is of
 _LONG: Final = 1e10  # seconds, 300 years; as many to come count, too, since a clock may have been ahead
 _MOST_RECORDS: Final = 10_000_000  # of an answer
 _MOST_IDS: Final = 500  # names that SQLite compares; more are left to the selector
@@ -270,12 +271,17 @@ class Reader:
 
 
 def _unreadable(path: Path, error: Exception) -> list[Event]:
-    """Return the gap that a file is which cannot be read; none if it has been removed."""
-    if not path.exists():
+    """Return the gap that a file is which cannot be read; none if it has been removed, or is being made."""
+    try:
+        at = path.stat().st_mtime
+    except FileNotFoundError:
+        return []
+    is_empty = isinstance(error, KeyError) or "no such table" in str(error)
+    if is_empty and abs(time.time() - at) < _BEING_MADE:
         return []
     run = path.name.split(".")[1]
     text = f"records are missing: {path.name} cannot be read: {error}"
-    return [Event(seq=0, kind=LOST, at=path.stat().st_mtime, gate="", gate_run=run, text=text)]
+    return [Event(seq=0, kind=LOST, at=at, gate="", gate_run=run, text=text)]
 
 
 def _all_of(file: _File, begin: float) -> Iterator[Event]:

@@ -383,7 +383,9 @@ class Writer(Queued):
         self._written.clear()
         for one in self._measured.values():
             one.clear()
-        if is_full or is_other_day:
+        if (is_full or is_other_day) and self._difference():
+            self._check(now)
+        elif is_full or is_other_day:
             with self._failures(now):
                 self._close(now)
                 self._begin(now)

@@ -25,6 +25,7 @@ from tokengate.audit import _directory
 from tokengate.errors import BadStateDirectory
 from tokengate.history import History, _files
 from tokengate.history import _writer as writer
+from tokengate.history._reader import Reader
 from tokengate.telemetry import Telemetry
 
 Opened = Callable[..., tuple[Gate, History]]
@@ -189,6 +190,35 @@ def test_a_deleted_file_is_noticed_and_another_begins(opened: Opened, tmp_path: 
     until(lambda: completed(history) >= 1)  # 2, unless a minute has passed
 
     assert "is gone" in gaps(history)[0]
+
+
+def test_a_file_that_was_deleted_before_midnight_is_noticed_after_it(
+    opened: Opened, tmp_path: Path, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of the next day has the gap."""
+    monkeypatch.setattr(writer, "_CHECK", 1e9)
+    _gate, history = opened()
+    writing: Any = history._writer
+    work.submit(1).result(30)
+    until(lambda: completed(history) == 1)
+    _files.remove(files(tmp_path)[0])
+    writing._minute -= 1440
+    until(lambda: bool(files(tmp_path)) and bool(gaps(history)))
+
+    assert "is gone" in gaps(history)[0]
+
+
+def test_a_file_that_is_being_made_is_no_gap(tmp_path: Path) -> None:
+    """It has no tables for a moment; one that stays so is told."""
+    folder = tmp_path / "history"
+    folder.mkdir(mode=0o700)
+    path, db = _files.begin(folder, "0badcafe", time.time())
+    db.close()
+    reader = Reader(folder)
+    assert reader.records() == []
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    (told,) = reader.records()
+    assert "cannot be read: 'run'" in told.text
 
 
 def _by_copy(path: Path) -> None:
