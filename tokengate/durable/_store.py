@@ -147,9 +147,12 @@ def _migrate(directory: Path, db: sqlite3.Connection) -> None:
     if format == FORMAT:
         return
     copy = directory / f"{DATABASE}.format-{format}"
-    _make(copy)
-    with contextlib.closing(sqlite3.connect(copy)) as kept:
+    fresh = copy.with_name(f"{copy.name}.new")
+    fresh.unlink(missing_ok=True)  # of a migration that has died
+    _make(fresh)
+    with contextlib.closing(sqlite3.connect(fresh)) as kept:
         db.backup(kept)
+    os.replace(fresh, copy)
     db.execute("BEGIN IMMEDIATE")
     for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
         db.execute(f"DROP TRIGGER {name}")

@@ -443,6 +443,8 @@ def test_tokens_of_format_1_are_whole_before_and_after_they_are_migrated(tmp_pat
     with journals.start(WAITS, directory, ledger) as program:
         assert program.communicate()[1] == ""
     make_format_1(directory)
+    for left in ("journal.db.format-1", "journal.db.format-1.new"):  # of a migration that has died
+        (directory / left).write_bytes(b"no database")
     with closing(_store.reader(directory)) as db:
         assert checked(directory, db).damaged == ()
     journals.change_bytes(directory, b"2222222", b"2222223")
@@ -451,6 +453,8 @@ def test_tokens_of_format_1_are_whole_before_and_after_they_are_migrated(tmp_pat
     assert sorted(noted(ledger)) == ["run 1111111", "run 3333333"]
     assert [row["reason"] for row in journals.rows(directory)] == ["", "corrupt", ""]
     assert journals.query(directory, "SELECT format FROM meta") == [{"format": 2}]
+    with closing(sqlite3.connect(directory / "journal.db.format-1")) as db:
+        assert db.execute("SELECT format FROM meta").fetchone() == (1,)
 
 
 def test_salvage_keeps_tokens_of_format_1(tmp_path: Path, until: Until) -> None:
