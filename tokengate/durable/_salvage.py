@@ -110,29 +110,41 @@ def _copy(directory: Path, old: Path) -> Salvaged:
     with contextlib.closing(reader(old)) as source, contextlib.closing(connect(old / "new")) as db:
         try:
             source.execute("PRAGMA writable_schema = ON")  # else a changed bit of a trigger would hide all tables
-            names = {name for (name,) in source.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            lost = _lost_tables(source)
         except _UNREADABLE as error:
             raise JournalDamaged(f"nothing can be read of {directory / DATABASE}: {error}; take a backup") from error
-        if lost := [table for table in _TABLES if table not in names]:
+        if lost:
             raise JournalDamaged(f"{directory / DATABASE} has no table {lost[0]} any more; take a backup")
         commits = 0
         with contextlib.suppress(*_UNREADABLE, TypeError):
             (commits,) = source.execute("SELECT commits FROM meta WHERE typeof(commits) = 'integer'").fetchone()
         db.execute("BEGIN IMMEDIATE")
-        kept, read = _take(db, "tokens", _tokens(source))
-        db.execute(RENEW)
-        damaged = max(read, len(set(_indexed(source)))) - kept
-        for table in CHECKED:
-            kept_there, read_there = _take(db, table, _table(source, table))
-            damaged += read_there - kept_there
+        kept, damaged = _take_all(db, source)
         db.execute("UPDATE meta SET commits = ?", (max(commits, last) + 1,))
         (uid,) = db.execute(_HIGHEST).fetchone()
         (run,) = db.execute("SELECT COALESCE(MAX(run), 0) FROM runs").fetchone()
         run = max(run, parts_of(uid)[0], *(page.run for page in pages), 0)
-        for number in (run, run + 1):  # one more: no number is given twice, even if all rows of the last run are lost
-            db.execute("INSERT OR IGNORE INTO runs(run) VALUES(?)", (number,))
+        # One more: no number is given twice, even if all rows of the last run are lost.
+        db.execute("INSERT OR IGNORE INTO runs(run) VALUES(?), (?)", (run, run + 1))
         db.execute("COMMIT")
     return Salvaged(kept, damaged, commits, max(last - commits, 0), old)
+
+
+def _lost_tables(source: sqlite3.Connection) -> list[str]:
+    """Return the tables that its schema does not have any more."""
+    names = {name for (name,) in source.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    return [table for table in _TABLES if table not in names]
+
+
+def _take_all(db: sqlite3.Connection, source: sqlite3.Connection) -> tuple[int, int]:
+    """Write the rows of all tables that are whole; return how many tokens these are, and how many rows are left out."""
+    kept, read = _take(db, "tokens", _tokens(source))
+    db.execute(RENEW)
+    damaged = max(read, len(set(_indexed(source)))) - kept
+    for table in CHECKED:
+        kept_there, read_there = _take(db, table, _table(source, table))
+        damaged += read_there - kept_there
+    return kept, damaged
 
 
 def _take(db: sqlite3.Connection, table: str, rows: Iterator[Row]) -> tuple[int, int]:
