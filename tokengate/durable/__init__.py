@@ -2,7 +2,7 @@
 #
 #   _plugin.py    the plugin: `Journal`
 #   _journal.py   accepts, begins and ends tokens while the gate is open
-#   _backlog.py   rows on disk, and their tokens in memory
+#   _backlog.py   rows on disk, and their tokens in memory; with _queued.py (the order of queued rows)
 #   _due.py       rows that are queued until a time
 #   _snooze.py    `Snooze`
 #   _resumed.py   tokens of rows, held to their policy and deadline again

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
 from heapq import heapreplace
@@ -18,7 +18,6 @@ import msgspec
 
 from actors import ActorDead, ActorSystem, Reply, TokenRejected, TokenState
 from actors.lowlevel import (
-    FIRST,
     ActorPlace,
     DaemonThread,
     DurableMailbox,
@@ -31,9 +30,10 @@ from tokengate._exceptions import BadOperation
 from tokengate.control._uids import is_uid, parts_of, uid_of
 from tokengate.durable import _states as states
 from tokengate.durable._checksums import note_corrupt
+from tokengate.durable._queued import keys_at, paths_of, rows_from
 from tokengate.durable._record import Keeper, Record
 from tokengate.durable._resumed import end_if_late, resume
-from tokengate.durable._row import SELECT, Row, each_of, row_of, rows_of
+from tokengate.durable._row import Row, row_of, rows_of
 from tokengate.gate._operation_table import OperationTable
 from tokengate.operations._operation import operation_named
 
@@ -45,16 +45,7 @@ _AT_ONCE: Final = 512  # rows that are read before their tokens are queued
 _FIRST: Final = 10  # rows of a path that say which place it is
 _AGAIN_SECONDS: Final = 1.0  # after which rows are read again that could not be
 
-
-_OF_KEY: Final = f"{SELECT} INDEXED BY tokens_queued WHERE state = 1 AND path = ? AND fair IS ?"
-_OF_PRIORITY: Final = f"{_OF_KEY} AND priority = ? AND uid >= ? ORDER BY uid"
-_OF_LOWER: Final = f"{_OF_KEY} AND priority < ? ORDER BY priority DESC, uid"
 _MOVE: Final = "UPDATE tokens SET path = ? WHERE path = ? AND operation = ? AND state < 4"
-_NEXT_PATH: Final = "SELECT min(path) FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path > ?"
-_NEXT_FAIR: Final = (
-    "SELECT min(fair) FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path = ? AND fair > ?",
-    "SELECT fair FROM tokens INDEXED BY tokens_queued WHERE state = 1 AND path = ? AND fair IS NULL LIMIT 1",
-)
 
 
 class RowsJournal(Keeper, Protocol):
@@ -120,9 +111,7 @@ class Backlog:
     def open(self, db: sqlite3.Connection) -> None:
         """Note what earlier runs have left, before any token is accepted, and start the thread."""
         (self.on_disk,) = db.execute("SELECT count(*) FROM tokens WHERE state = 1").fetchone()
-        path: str | None = ""
-        while (path := db.execute(_NEXT_PATH, (path,)).fetchone()[0]) is not None:
-            self._left[path] = _keys_at(db, path)
+        self._left = {path: keys_at(db, path) for path in paths_of(db)}
         self.unread = {*self._left, *(path for (path,) in db.execute("SELECT path FROM tokens WHERE state = 2"))}
         self._thread.begin()
 
@@ -392,7 +381,7 @@ class Backlog:
     def _move(self, path: str, operation: str, place: Place, db: sqlite3.Connection) -> None:
         """Give rows the path that their operation has now: it depends on the names of those that were there first."""
         self._journal.call(lambda db: db.execute(_MOVE, (place.path, path, operation))).result()
-        self._left[place.path] = {**self._left.get(place.path, {}), **_keys_at(db, place.path)}
+        self._left[place.path] = {**self._left.get(place.path, {}), **keys_at(db, place.path)}
         self.expect(place)
         self.room_in(place)
         self.look(path)
@@ -422,7 +411,7 @@ class Backlog:
         """Return the first tokens of a fair key that wait on disk only, and where the row stands after them."""
         tokens: list[DurableToken[Any]] = []
         others: dict[str, Place] = {}  # {operation whose path this was once: its place}
-        with closing(_rows(db, place.path, key, position)) as rows:
+        with closing(rows_from(db, place.path, key, position)) as rows:
             for row in rows:
                 if len(tokens) == most:
                     return tokens, (-row.priority, row.uid)
@@ -436,24 +425,6 @@ class Backlog:
         for operation, other in others.items():
             self._move(place.path, operation, other, db)
         return tokens, None
-
-
-def _rows(db: sqlite3.Connection, path: str, key: str | None, position: Position) -> Generator[Row]:
-    """Yield the queued rows of a fair key from a position on, in order."""
-    priority, uid = -position[0], position[1]
-    for statement, *values in ((_OF_PRIORITY, priority, uid), (_OF_LOWER, priority)):
-        yield from each_of(db, statement, path, key, *values)
-
-
-def _keys_at(db: sqlite3.Connection, path: str) -> dict[str | None, Position]:
-    """Return the fair keys of queued rows of a path, each with where these begin at the earliest."""
-    keys: dict[str | None, Position] = {}
-    if db.execute(_NEXT_FAIR[1], (path,)).fetchone():
-        keys[None] = FIRST
-    key: str | None = ""
-    while (key := db.execute(_NEXT_FAIR[0], (path, key)).fetchone()[0]) is not None:
-        keys[key] = FIRST
-    return keys
 
 
 def position_of(token: DurableToken[Any]) -> Position:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -98,6 +99,11 @@ class LeftPage:
         commits, *slots = memoryview(content).cast("q")
         self.commits = max(commits, 0)  # a number that none can be has changed bits
         self.uids = [uid for uid in slots if uid > 0]
+
+
+def last_commit(pages: Iterable[LeftPage]) -> int:
+    """Return the number of the last commit that pages know of; 0: of none."""
+    return max((page.commits for page in pages), default=0)
 
 
 def left_pages(directory: Path) -> list[LeftPage]:

@@ -36,7 +36,7 @@ SELECT: Final = f"SELECT {', '.join(Row._fields[:-1])}, {WHOLE} FROM tokens"
 """Of `Row`s, without conditions."""
 
 
-UNREADABLE: Final = (sqlite3.OperationalError, UnicodeDecodeError)
+_UNREADABLE: Final = (sqlite3.OperationalError, UnicodeDecodeError)
 """What is raised if bits of a text have changed, so that it is none; of some other troubles, too."""
 
 
@@ -53,7 +53,7 @@ def each_of(db: sqlite3.Connection, statement: str, *values: Any) -> Generator[R
             for found in rows:
                 seen.add(found[0])
                 yield Row._make(found)
-    except UNREADABLE:
+    except _UNREADABLE:
         uids = db.execute(statement.replace(SELECT, "SELECT uid FROM tokens"), values).fetchall()
         for (uid,) in uids:
             if uid not in seen:
@@ -64,7 +64,7 @@ def _readable(db: sqlite3.Connection, uid: int) -> Row:
     """Return a row; if it cannot be read, one without values which is not whole."""
     try:
         return Row._make(db.execute(f"{SELECT} WHERE uid = ?", (uid,)).fetchone())
-    except UNREADABLE:
+    except _UNREADABLE:
         (state,) = db.execute("SELECT state FROM tokens WHERE uid = ?", (uid,)).fetchone()
         return Row(uid, "", "", None, None, b"", 0, "{}", None, None, state, 0, 0, 0.0, None, whole=0)
 

@@ -17,7 +17,7 @@ from tokengate._exceptions import JournalDamaged
 from tokengate.control._uids import parts_of
 from tokengate.durable._checksums import CHECKED, RENEW, columns, whole
 from tokengate.durable._files import OwnedDirectory, sync
-from tokengate.durable._page import left_pages
+from tokengate.durable._page import last_commit, left_pages
 from tokengate.durable._store import DATABASE, connect, reader
 
 _UNREADABLE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter of the text of an error
@@ -106,7 +106,7 @@ def finish_salvage(directory: Path) -> None:
 
 def _copy(directory: Path, old: Path) -> Salvaged:
     pages = left_pages(directory)
-    last = max((page.commits for page in pages), default=0)
+    last = last_commit(pages)
     with contextlib.closing(reader(old)) as source, contextlib.closing(connect(old / "new")) as db:
         try:
             source.execute("PRAGMA writable_schema = ON")  # else a changed bit of a trigger would hide all tables
@@ -138,9 +138,10 @@ def _lost_tables(source: sqlite3.Connection) -> list[str]:
 
 def _take_all(db: sqlite3.Connection, source: sqlite3.Connection) -> tuple[int, int]:
     """Write the rows of all tables that are whole; return how many tokens these are, and how many rows are left out."""
-    kept, read = _take(db, "tokens", _tokens(source))
+    indexed = _indexed(source)
+    kept, read = _take(db, "tokens", _tokens(source, indexed))
     db.execute(RENEW)
-    damaged = max(read, len(set(_indexed(source)))) - kept
+    damaged = max(read, len(indexed)) - kept
     for table in CHECKED:
         kept_there, read_there = _take(db, table, _table(source, table))
         damaged += read_there - kept_there
@@ -159,21 +160,23 @@ def _take(db: sqlite3.Connection, table: str, rows: Iterator[Row]) -> tuple[int,
     return kept, len(seen)
 
 
-def _tokens(source: sqlite3.Connection) -> Iterator[Row]:
+def _tokens(source: sqlite3.Connection, indexed: set[int]) -> Iterator[Row]:
     """Yield the rows of tokens that can be read, some of them twice: those between two damages by their uids."""
     try:
         yield from source.execute("SELECT * FROM tokens ORDER BY uid")
     except _UNREADABLE:
         from_the_end = [uid for (uid,) in _rows(source, "SELECT uid FROM tokens ORDER BY uid DESC")]
-        for uid in {*from_the_end, *_indexed(source)}:
+        for uid in indexed.union(from_the_end):
             yield from _rows(source, "SELECT * FROM tokens WHERE uid = ?", uid)
 
 
-def _indexed(source: sqlite3.Connection) -> Iterator[int]:
-    """Yield the uids of tokens that indexes have; some come twice."""
-    for index, where in _INDEXES.items():
-        for (uid,) in _rows(source, f"SELECT uid FROM tokens INDEXED BY tokens_{index} WHERE {where}"):
-            yield uid
+def _indexed(source: sqlite3.Connection) -> set[int]:
+    """Return the uids of tokens that indexes have."""
+    return {
+        uid
+        for index, where in _INDEXES.items()
+        for (uid,) in _rows(source, f"SELECT uid FROM tokens INDEXED BY tokens_{index} WHERE {where}")
+    }
 
 
 def _table(source: sqlite3.Connection, table: str) -> Iterator[Row]:

@@ -14,7 +14,7 @@ from tokengate.audit._directory import NO_LINK
 from tokengate.durable._checksums import RENEW, triggers
 from tokengate.durable._codec import checksum
 from tokengate.durable._files import sync
-from tokengate.durable._page import LeftPage
+from tokengate.durable._page import LeftPage, last_commit
 
 FORMAT: Final = 2
 
@@ -67,7 +67,7 @@ def check(directory: Path, pages: Iterable[LeftPage]) -> None:
         NewerFormat: a later version has written it.
         JournalDamaged: it is damaged, or commits are missing.
     """
-    last = max((page.commits for page in pages), default=0)
+    last = last_commit(pages)
     commits = 0
     if os.path.exists(directory / DATABASE):
         try:
@@ -75,9 +75,13 @@ def check(directory: Path, pages: Iterable[LeftPage]) -> None:
                 commits = _checked(directory, db, last)
         except (sqlite3.DatabaseError, UnicodeDecodeError, TypeError) as error:
             raise damaged(directory, str(error)) from error
-    if commits < last:
-        missing = last - commits
-        raise damaged(directory, f"the last {missing:,} of its {last:,} commits are not there", missing)
+    if why := missing_commits(commits, last):
+        raise damaged(directory, why, last - commits)
+
+
+def missing_commits(commits: int, last: int) -> str:
+    """Return which commits are missing of a database that has so many, by the number of the last one; empty: none."""
+    return f"the last {last - commits:,} of its {last:,} commits are not there" if commits < last else ""
 
 
 def damaged(directory: Path, why: str, missing: int = 0) -> JournalDamaged:
@@ -124,8 +128,7 @@ def connect(directory: Path) -> sqlite3.Connection:
         db.execute("PRAGMA wal_autocheckpoint=0")
         if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
             db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} INSERT INTO meta VALUES({FORMAT}, 0);")
-            for statement in list(triggers(db)):
-                db.execute(statement)
+            _make_triggers(db)
             db.execute("COMMIT")
             sync(directory.parent)  # SQLite syncs the directory itself
         _migrate(directory, db)
@@ -133,6 +136,11 @@ def connect(directory: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _make_triggers(db: sqlite3.Connection) -> None:
+    for statement in list(triggers(db)):
+        db.execute(statement)
 
 
 def _make(path: Path) -> None:
@@ -159,8 +167,7 @@ def _migrate(directory: Path, db: sqlite3.Connection) -> None:
     for number in range(format, FORMAT):
         for statement in MIGRATIONS[number]:
             db.execute(statement)
-    for statement in list(triggers(db)):
-        db.execute(statement)
+    _make_triggers(db)
     db.execute("UPDATE meta SET format = ?, commits = commits + 1", (FORMAT,))
     db.execute("COMMIT")
 

@@ -25,10 +25,9 @@ from tokengate.durable import _states as states
 from tokengate.durable._checksums import CHECKED, whole
 from tokengate.durable._listed import Listed, chosen, listed
 from tokengate.durable._new_rows import submit_row
-from tokengate.durable._page import left_pages
+from tokengate.durable._page import last_commit, left_pages
 from tokengate.durable._ports import StoredJournal
-from tokengate.durable._row import UNREADABLE
-from tokengate.durable._store import DATABASE
+from tokengate.durable._store import DATABASE, damaged, is_damage, missing_commits
 
 A = TypeVar("A")
 
@@ -182,11 +181,10 @@ class JournalAnswers:
             try:
                 with self._journal.reading() as db:
                     return function(db)
-            except UNREADABLE as error:
-                raise ControlError(
-                    f"the journal cannot be read: {error}; 'tokengate journal check' looks at each row, and 'journal "
-                    "salvage', with no gate open, keeps those that are whole"
-                ) from error
+            except Exception as error:
+                if is_damage(error):
+                    raise damaged(self._journal.directory, str(error)) from error
+                raise
 
         found = await _threads.run(seconds, read)
         if found is None:
@@ -196,23 +194,24 @@ class JournalAnswers:
 
 def checked(directory: Path, db: sqlite3.Connection) -> k.JournalChecked:
     """Look at each row of a journal, at its indexes, and for commits that are missing."""
-    last = max((page.commits for page in left_pages(directory)), default=0)  # first: that of an open one goes on
+    last = last_commit(left_pages(directory))  # first: that of an open one goes on
     (problem,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     (commits,) = db.execute("SELECT commits FROM meta").fetchone()
-    if problem == "ok" and commits < last:
-        problem = f"the last {last - commits:,} of its {last:,} commits are not there"
-    rows, damaged = 0, []
+    problem = missing_commits(commits, last) if problem == "ok" else problem
+    rows, changed = 0, []
     for table in ("tokens", *CHECKED):
         (number,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
         rows += number
         try:
             (good,) = db.execute(f"SELECT total({whole(db, table)}) FROM {table}").fetchone()
-        except UNREADABLE:  # whose number is not known
-            damaged.append(f"{table}: rows with a text that is no UTF-8")
+        except sqlite3.OperationalError as error:
+            if not is_damage(error):
+                raise
+            changed.append(f"{table}: rows with a text that is no UTF-8")  # how many is not known
         else:
             if number != good:
-                damaged.append(f"{table}: {number - int(good):,} rows")
-    return k.JournalChecked(str(directory), rows, tuple(damaged), "" if problem == "ok" else problem)
+                changed.append(f"{table}: {number - int(good):,} rows")
+    return k.JournalChecked(str(directory), rows, tuple(changed), problem)
 
 
 def _check_sees_all(what: str) -> None:

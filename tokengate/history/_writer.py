@@ -383,11 +383,13 @@ class Writer(Queued):
         self._written.clear()
         for one in self._measured.values():
             one.clear()
-        if (is_full or is_other_day) and self._difference():
-            self._check(now)
-        elif is_full or is_other_day:
+        if is_full or is_other_day:
+            why = self._difference()
             with self._failures(now):
-                self._close(now)
+                if why:
+                    self._give_up(why, now)
+                else:
+                    self._close(now)
                 self._begin(now)
 
     def _put(self, cut: _Cut | None) -> None:
@@ -499,20 +501,24 @@ class Writer(Queued):
         why = self._difference()
         with self._failures(now):
             if why:
-                _logger.error("history of gate '%s': %s %s; a new file begins", self._stream.gate, self._path, why)
-                self._gap(f"a file {why}", self._in_file, self._began, now)
-                with contextlib.suppress(sqlite3.Error):
-                    if self._db is not None:
-                        self._db.close()
-                self._db, self._in_file = None, 0
-                if why != "is gone":
-                    _files.put_aside(self._path)
+                self._give_up(why, now)
             if self._db is None:
                 self._begin(now)
             _files.retire(self._folder, self._path, self._retention, self._most)
         if self._told and self._db is not None:
             self.failing = ""
             self._write(now, None)
+
+    def _give_up(self, why: str, now: float) -> None:
+        """Leave the file, which cannot be used any more; what it had is a gap."""
+        _logger.error("history of gate '%s': %s %s; a new file begins", self._stream.gate, self._path, why)
+        self._gap(f"a file {why}", self._in_file, self._began, now)
+        with contextlib.suppress(sqlite3.Error):
+            if self._db is not None:
+                self._db.close()
+        self._db, self._in_file = None, 0
+        if why != "is gone":
+            _files.put_aside(self._path)
 
     def _difference(self) -> str:
         """Return what happened to the file; empty: nothing."""

@@ -100,6 +100,7 @@ def test_saved_states_are_exact_over_kills(
 
     counted = [row for row in rows if not journals.is_poison(row)]
     assert len(rows) >= accepted > 0
+    assert count == len(counted)
     assert {row["state"] for row in counted} == {4}
     assert len(set(acknowledged)) == len(acknowledged)
     assert {int(row["result"]) for row in counted} == set(range(1, count + 1))

@@ -298,7 +298,7 @@ with Gate("shop", plugins=[journal], control_socket=False):
 
 @in_ci
 def test_firings_under_kills_are_as_many_tokens(tmp_path: Path, until: Until, seed: int) -> None:
-    """Case 44: 1,000 firings of a gate that is killed at random moments are 1,000 tokens, each of which has run."""
+    """Case 44: 1,000 firings of a gate that is killed at random are 1,000 tokens. Each has run, or is `poison`."""
     drawing = random.Random(seed)
     number, kills = (1_000, 20) if IN_CI else (30, 1)
     kills *= 20 if TORTURE else 1

@@ -284,16 +284,16 @@ def test_a_flag_that_observes_refuses_nothing_and_counts(gate: Gate, until: Unti
 
 
 def test_a_key_keeps_its_side(gate: Gate, seed: int) -> None:
-    """Case 58: ten percent of 10,000 keys, within one; the same ones when it is asked again."""
+    """Case 58: ten percent, within one; the same ones when it is asked again."""
     operation = token(policy=Policy(deadline=LONG))(look)
     name = operation.__name__
-    keys = [f"{seed}-{number}" for number in range(10_000)]
+    keys = [f"{seed}-{number}" for number in range(40_000)]  # of 10,000, chance alone is off by 1 in 1,000 runs
     gate.control.set_flag(f"operation={name}", "off", percent=10, by="tenant")
     place = gate._operations[operation._spec]
     governor: Any = place.governor
     off = [key for key in keys if governor.is_off(name, (key,), {}, 0, {})]
 
-    assert 850 <= len(off) <= 1_150
+    assert 0.09 <= len(off) / len(keys) <= 0.11
     assert [key for key in keys if governor.is_off(name, (), {"tenant": key}, 0, {})] == off
     assert [key for key in keys if governor.is_off(name, (), {}, 0, {"tenant": key})] == off
     on = next(key for key in keys if key not in off)
